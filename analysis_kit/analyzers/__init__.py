@@ -1,0 +1,1 @@
+"""What is asked: one analyzer a file, and what all of them share."""

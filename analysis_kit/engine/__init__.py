@@ -1,0 +1,1 @@
+"""Who drives: units over workers, with cancel, limits and retries."""

@@ -1,0 +1,1 @@
+"""How a model is reached: address, wire format, client, pool, embedded server."""

@@ -1,0 +1,1 @@
+"""The report: a notebook is executed and shared as one HTML file."""

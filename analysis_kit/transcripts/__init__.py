@@ -1,0 +1,1 @@
+"""What comes in: transcripts and the layouts they are read from."""
