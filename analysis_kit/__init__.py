@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from analysis_kit.analyzers.deception import DeceptionAnalyzer as DeceptionAnalyzer
     from analysis_kit.analyzers.llm import LLMAnalyzer as LLMAnalyzer
     from analysis_kit.analyzers.numerical import NumericalAnalyzer as NumericalAnalyzer
-    from analysis_kit.analyzers.sentiment import LexiconSentimentAnalyzer as LexiconSentimentAnalyzer
+    from analysis_kit.analyzers.lexicon import LexiconSentimentAnalyzer as LexiconSentimentAnalyzer
     from analysis_kit.analyzers.sentiment import SentimentAnalyzer as SentimentAnalyzer
     from analysis_kit.cache import get_cache as get_cache
     from analysis_kit.container import DIContainer as DIContainer
@@ -74,7 +74,7 @@ _HOME = {
     "InsufficientDataError": "errors",
     "InvalidAnswerError": "errors",
     "LLMAnalyzer": "analyzers.llm",
-    "LexiconSentimentAnalyzer": "analyzers.sentiment",
+    "LexiconSentimentAnalyzer": "analyzers.lexicon",
     "Lifetime": "container",
     "ModelNotFoundError": "errors",
     "NumericalAnalyzer": "analyzers.numerical",

@@ -120,6 +120,34 @@ class Examined:
     generated_tokens: int = 0
     exchange: Exchange | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a cache keeps, as JSON values: the answer and who gave it; not the time it took then."""
+        return {
+            "finding": self.finding.to_dict(),
+            "host": self.host,
+            "model": self.model,
+            "digest": self.digest,
+            "prompt_tokens": self.prompt_tokens,
+            "generated_tokens": self.generated_tokens,
+            "exchange": None if self.exchange is None else asdict(self.exchange),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Return what `to_dict` wrote, as an answer that took no attempt."""
+        exchange = data.get("exchange")
+        return cls(
+            finding=Finding.from_dict(data["finding"]),
+            cached=True,
+            attempts=0,
+            host=data["host"],
+            model=data["model"],
+            digest=data["digest"],
+            prompt_tokens=data["prompt_tokens"],
+            generated_tokens=data["generated_tokens"],
+            exchange=None if exchange is None else Exchange(**exchange),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Row:

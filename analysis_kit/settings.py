@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
+import os
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+from annotated_types import Ge, Gt
 from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -16,7 +21,10 @@ PREFIX = "ANALYSIS_KIT_"
 
 
 class Settings(BaseSettings):
-    """The kit's settings; each is read from ``ANALYSIS_KIT_<NAME>``, and ``OLLAMA_HOST`` as Ollama reads it.
+    """The kit's settings; each is read from ``ANALYSIS_KIT_<NAME>``, and ``OLLAMA_HOST`` also as Ollama reads it.
+
+    A keyword wins over the environment. An empty variable counts as not set. A ``.env`` file is read only by
+    `load_settings`, and only when it is named there.
 
     Attributes
     ----------
@@ -31,18 +39,27 @@ class Settings(BaseSettings):
     OLLAMA_RECYCLE_AFTER : int, default 100
         Uses after which a connection is replaced.
     OLLAMA_HOST : str, default ""
-        Server address(es), comma-separated, or ``embedded``; empty means 127.0.0.1:11434.
+        Server address(es), comma-separated, or ``embedded``; empty means 127.0.0.1:11434. Of the two variables
+        the kit's own (``ANALYSIS_KIT_OLLAMA_HOST``) wins over the one it shares with Ollama.
     OLLAMA_MODEL : str, default ""
         Model name; empty means the host's only completion model.
     CACHE_URL : str, default ""
-        ``memory:``, ``sqlite:///path``, ``redis://...``; empty means SQLite in the user's cache folder.
+        ``memory:``, ``sqlite:///path``, ``redis://...``; empty means SQLite in `cache_dir`.
+    CACHE_DIR : str, default ""
+        Folder for answers and downloaded models; empty means the platform's own place, see `cache_dir`.
     ENABLE_PERFORMANCE_MONITORING : bool, default True
+        Whether operations are timed.
     PERFORMANCE_ALERT_THRESHOLD : float, default 5.0
         Seconds after which an operation raises an alert.
     PERFORMANCE_MAX_METRICS : int, default 10000
         Raw measurements kept.
     ENABLE_AUTO_REGISTRATION : bool, default True
         Whether ``@injectable`` classes are resolvable from any container.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming each wrong variable, its value and what is allowed.
 
     Examples
     --------
@@ -51,47 +68,82 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=None, frozen=True, extra="forbid", case_sensitive=True
+        env_prefix=PREFIX,
+        env_file=None,
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        case_sensitive=True,
     )
 
     ASYNC_MAX_WORKERS: int = Field(default=4, ge=1)
     ASYNC_USE_PROCESSES: bool = False
     OLLAMA_POOL_SIZE: int = Field(default=4, ge=1)
     OLLAMA_MAX_OVERFLOW: int = Field(default=2, ge=0)
-    OLLAMA_CONNECTION_TIMEOUT: float = Field(default=30.0, gt=0)
+    OLLAMA_CONNECTION_TIMEOUT: float = Field(default=30.0, gt=0, allow_inf_nan=False)
     OLLAMA_RECYCLE_AFTER: int = Field(default=100, ge=1)
-    OLLAMA_HOST: str = Field(default="", validation_alias=AliasChoices("OLLAMA_HOST", f"{PREFIX}OLLAMA_HOST"))
+    OLLAMA_HOST: str = Field(default="", validation_alias=AliasChoices(f"{PREFIX}OLLAMA_HOST", "OLLAMA_HOST"))
     OLLAMA_MODEL: str = ""
     CACHE_URL: str = ""
+    CACHE_DIR: str = ""
     ENABLE_PERFORMANCE_MONITORING: bool = True
     PERFORMANCE_ALERT_THRESHOLD: float = Field(default=5.0, gt=0)
     PERFORMANCE_MAX_METRICS: int = Field(default=10_000, ge=1)
     ENABLE_AUTO_REGISTRATION: bool = True
 
+    def __init__(self, **values: Any) -> None:
+        if "OLLAMA_HOST" in values:
+            # under the first alias, so that no variable of the environment can win over the keyword
+            values[f"{PREFIX}OLLAMA_HOST"] = values.pop("OLLAMA_HOST")
+        _refuse_unknown(os.environ)
+        try:
+            super().__init__(**values)
+        except ValidationError as exc:
+            wrong = "; ".join(_sentence(item, values) for item in exc.errors())
+            raise ConfigurationError(
+                f"{exc.error_count()} setting(s) cannot be used: {wrong}. "
+                f"Settings are keyword arguments or environment variables {PREFIX}<NAME>."
+            ) from exc
 
-_current: Settings | None = None
-_lock = threading.Lock()  # guards _current
 
+def load_settings(*, env_file: str | Path | None = None, **values: Any) -> Settings:
+    """Read the environment anew; the process-wide settings stay as they are.
 
-def load_settings(**values: Any) -> Settings:
-    """Read the environment anew, ``values`` winning over it; the process-wide settings stay as they are.
+    Parameters
+    ----------
+    env_file : str or Path, optional
+        A ``.env`` file to read as well. The environment wins over it; lines that are not ours are passed over.
+    **values
+        Settings by name; they win over both.
 
     Raises
     ------
     ConfigurationError
-        Naming each variable, its value and what is allowed.
+        Naming each variable, its value and what is allowed; or the file, if it cannot be read.
     """
-    try:
+    if env_file is None:
         return Settings(**values)
-    except ValidationError as exc:
-        wrong = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc'])}={item.get('input')!r}: {item['msg']}"
-            for item in exc.errors()
-        )
+    from dotenv import dotenv_values
+
+    path = Path(env_file)
+    if not path.is_file():
         raise ConfigurationError(
-            f"{exc.error_count()} setting(s) cannot be used: {wrong}. "
-            f"Settings are keyword arguments or environment variables {PREFIX}<NAME>."
-        ) from exc
+            f"the settings file {str(path)!r} does not exist or is no file; name one that does."
+        )
+    found = {name: text for name, text in dotenv_values(path).items() if text and not os.environ.get(name)}
+    _refuse_unknown(found)
+    known = {
+        name: found.get(PREFIX + name) or (found.get(name) if name == "OLLAMA_HOST" else None)
+        for name in Settings.model_fields
+    }
+    if os.environ.get("OLLAMA_HOST") and f"{PREFIX}OLLAMA_HOST" not in found:
+        known.pop("OLLAMA_HOST")
+    return Settings(**{**{name: text for name, text in known.items() if text is not None}, **values})
+
+
+_current: Settings | None = None
+_lock = threading.Lock()  # guards _current and _on_change
+_on_change: list[Callable[[], None]] = []
 
 
 def get_settings() -> Settings:
@@ -105,20 +157,95 @@ def get_settings() -> Settings:
 
 def reset_settings() -> None:
     """Forget the process-wide settings, so that the next use reads the environment again."""
-    global _current  # noqa: PLW0603
-    with _lock:
-        _current = None
+    _exchange(None)
 
 
 @contextlib.contextmanager
 def override_settings(**values: Any) -> Iterator[Settings]:
-    """Within the block, `get_settings` returns settings with ``values`` in place."""
-    global _current  # noqa: PLW0603
+    """Within the block, `get_settings` returns settings with ``values`` in place, on every thread.
+
+    Examples
+    --------
+    >>> with override_settings(ASYNC_MAX_WORKERS=2):
+    ...     get_settings().ASYNC_MAX_WORKERS
+    2
+    """
     replaced = load_settings(**{**get_settings().model_dump(), **values})
-    with _lock:
-        before, _current = _current, replaced
+    before = _exchange(replaced)
     try:
         yield replaced
     finally:
-        with _lock:
-            _current = before
+        _exchange(before)
+
+
+def on_change(callback: Callable[[], None]) -> None:
+    """Have ``callback`` called, for the rest of the process, whenever the process-wide settings are exchanged."""
+    with _lock:
+        _on_change.append(callback)
+
+
+def cache_dir() -> Path:
+    """Return the folder for answers and downloaded models; it is not created here.
+
+    ``ANALYSIS_KIT_CACHE_DIR`` if set; else ``analysis_kit`` under ``XDG_CACHE_HOME``; else the platform's own
+    place: ``~/Library/Caches`` on macOS, ``%LOCALAPPDATA%`` on Windows, ``~/.cache`` elsewhere.
+    """
+    own = get_settings().CACHE_DIR
+    if own:
+        return Path(own).expanduser()
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(home):  # noqa: PTH117 - the base directory specification says to ignore a relative one
+        return Path(home) / "analysis_kit"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "analysis_kit"
+    if sys.platform == "win32":
+        return (
+            Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+            / "analysis_kit"
+            / "Cache"
+        )
+    return Path.home() / ".cache" / "analysis_kit"
+
+
+def _exchange(replacement: Settings | None) -> Settings | None:
+    global _current
+    with _lock:
+        before, _current = _current, replacement
+        callbacks = tuple(_on_change)
+    for callback in callbacks:
+        callback()
+    return before
+
+
+def _refuse_unknown(environment: Mapping[str, Any]) -> None:
+    names = [PREFIX + name for name in Settings.model_fields]
+    for variable in environment:
+        if variable.startswith(PREFIX) and variable not in names:
+            close = difflib.get_close_matches(variable, names, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known are: {', '.join(names)}."
+            raise ConfigurationError(
+                f"{variable}={environment[variable]!r} is no setting of this package; {hint}"
+            )
+
+
+def _sentence(item: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+    alias = str(item["loc"][0])
+    name = alias.removeprefix(PREFIX)
+    if name not in Settings.model_fields:
+        close = difflib.get_close_matches(name, Settings.model_fields, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known are: {', '.join(Settings.model_fields)}"
+        return f"{name} is no setting ({hint})"
+    given = name if {name, alias} & values.keys() else alias if os.environ.get(alias) else PREFIX + name
+    return f"{given}={item['input']!r}: allowed is {_allowed(name)}"
+
+
+def _allowed(name: str) -> str:
+    field = Settings.model_fields[name]
+    words: dict[object, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    allowed = words.get(field.annotation, str(field.annotation))
+    for bound in field.metadata:
+        if isinstance(bound, Ge):
+            allowed += f" of at least {bound.ge}"
+        elif isinstance(bound, Gt):
+            allowed += f" above {bound.gt}"
+    return f"{allowed} (default {field.default!r})"

@@ -1,0 +1,579 @@
+# ruff: noqa: SLF001 - a container and its scopes are of one piece
+"""Dependency injection that suits a notebook: services by key, wired from type hints, checked before use.
+
+A graph is compiled once into closures (`recipes` reads the hints, `building` has the closures and the disposal); a
+cell that runs twice replaces what its first run registered.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import inspect
+import logging
+import threading
+import types
+import typing
+import weakref
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar, overload
+
+from analysis_kit.container.building import Holder, Plan, compose, constant, drive, lasting
+from analysis_kit.container.recipes import (
+    NOTHING,
+    Lifetime,
+    Recipe,
+    Registration,
+    circular,
+    ident_of,
+    name_of,
+    needs_of,
+    not_found,
+    recipe_for,
+)
+from analysis_kit.errors import CaptiveDependencyError, ConfigurationError, ContainerError
+
+__all__ = [
+    "DIContainer",
+    "Lifetime",
+    "Registration",
+    "Scope",
+    "get_container",
+    "injectable",
+    "reset_container",
+]
+
+T = TypeVar("T")
+_Make = Callable[..., Any]
+_log = logging.getLogger(__name__)
+_COLLECTIONS: dict[Any, Any] = {list: list, tuple: tuple, Sequence: list, Iterable: list}
+
+
+class Scope(Holder):
+    """Services of one piece of work, a document or a task; leaving ``with`` or ``async with`` disposes them.
+
+    Open one with `create_scope`; the container itself is the outermost.
+    """
+
+    __slots__ = ("_calls", "_open", "_root")
+
+    def __init__(self, root: DIContainer) -> None:
+        super().__init__()
+        self._root: DIContainer = root
+        self._calls: dict[Hashable, Callable[[Any], Any]] = root._scope_calls
+        self._open = True
+
+    @overload
+    def resolve(self, key: type[T]) -> T: ...
+    @overload
+    def resolve(self, key: Hashable) -> Any: ...
+    def resolve(self, key: Any) -> Any:
+        """Return the service registered for ``key``, built with all it needs; ``list[Base]`` gives all of a kind.
+
+        Raises
+        ------
+        ServiceNotFoundError
+            If nothing is registered for it or for what it needs; the message has the line to add.
+        CircularDependencyError, CaptiveDependencyError
+            If services need each other, or a longer-lived one would hold a scoped one.
+        ContainerError
+            If it must be awaited to be built (see `aresolve`), or the scope is closed.
+        """
+        call = self._calls.get(key)
+        return call(self) if call is not None else self._resolve_first(key)
+
+    async def aresolve(self, key: Hashable) -> Any:
+        """Do as `resolve` does, awaiting asynchronous factories and context managers."""
+        return await self._demand(key).acall(self)
+
+    def find(self, key: Hashable) -> Any:
+        """Return the service if anything is registered for ``key``, else None."""
+        plan = self._plan_for(key)
+        return None if plan is None else plan.call(self)
+
+    def create_scope(self) -> Scope:
+        """Return a new scope; scopes are independent, so that no task closes the services of another."""
+        return Scope(self._root)
+
+    def close(self) -> None:
+        """Dispose what was built here, the youngest first; all disposals are tried before a failure is raised."""
+        self.__exit__(None, None, None)
+
+    async def aclose(self) -> None:
+        """Do as `close` does, awaiting what must be awaited."""
+        await self.__aexit__(None, None, None)
+
+    def __enter__(self) -> typing.Self:
+        return self
+
+    def __exit__(self, *body: object) -> None:
+        self._shut()
+        if self._tails:
+            drive(self.leave(self._tails[:], body, wait=False))
+
+    async def __aenter__(self) -> typing.Self:
+        return self
+
+    async def __aexit__(self, *body: object) -> None:
+        self._shut()
+        await self.leave(self._tails[:], body, wait=True)
+
+    def _shut(self) -> None:
+        self._open, self._calls = False, {}
+        self._made.clear()  # forgotten before it is disposed, so that nobody is handed a closed service
+
+    def _resolve_first(self, key: Hashable) -> Any:
+        root, plan = self._root, self._demand(key)
+        value = plan.call(self)
+        recipe = root._find(key)
+        if recipe is not None and recipe.lifetime is Lifetime.SINGLETON:
+            with root._lock:
+                if root._plans.get(recipe) is plan and root._made.get(recipe) is value:
+                    self._calls[key] = lambda _: value
+        return value
+
+    def _demand(self, key: Hashable) -> Plan:
+        plan = self._plan_for(key)
+        if plan is None:
+            raise not_found(key, self._root._now().values())
+        return plan
+
+    def _plan_for(self, key: Hashable) -> Plan | None:
+        root = self._root
+        with root._lock:
+            if not self._open:
+                raise ContainerError("this scope is closed; open another: container.create_scope()")
+            plan = root._supply(key, (), [])
+            if plan is None:
+                return None
+            if plan.scoped is not None and self is root:
+                raise CaptiveDependencyError(
+                    f"{name_of(key)} is or needs the scoped {name_of(plan.scoped.key)}, and the container itself is no "
+                    f"scope; use: with container.create_scope() as scope: scope.resolve({name_of(key)})"
+                )
+            self._calls[key] = plan.call
+        return plan
+
+
+class DIContainer(Scope):
+    """Makes services, and hands each what its constructor's type hints ask for.
+
+    Registering a key again, or a class of the same module and name (a cell run twice), replaces it: the latest wins,
+    the old singleton is disposed, and singletons that use it are built anew. Disposal is a generator factory's tail,
+    a context manager's exit, else ``close()``; an ``instance=`` stays its giver's. A transient made outside a scope
+    belongs to its caller, save for a tail or an exit, which `close` runs.
+
+    Examples
+    --------
+    >>> class Clock: ...
+    >>> class Report:
+    ...     def __init__(self, clock: Clock) -> None:
+    ...         self.clock = clock
+    >>> container = DIContainer()
+    >>> container.register_singleton(Clock)
+    >>> container.register_transient(Report)
+    >>> container.resolve(Report).clock is container.resolve(Clock)
+    True
+    """
+
+    __slots__ = ("_current", "_entries", "_health", "_lock", "_overrides", "_plans", "_scope_calls")
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # guards what follows; never held while a service is built or disposed
+        self._scope_calls: dict[Hashable, Callable[[Any], Any]] = {}
+        self._plans: dict[Recipe, Plan] = {}
+        self._entries: dict[Hashable, Recipe] = {}
+        self._overrides: list[dict[Hashable, Recipe]] = []
+        self._current: dict[Hashable, Recipe] | None = None  # entries and overrides as one, until one changes
+        self._health: dict[str, bool] = {}
+        super().__init__(self)
+        self._calls = {}
+        _containers.add(self)
+
+    def register_singleton(
+        self,
+        key: Hashable,
+        implementation: _Make | None = None,
+        *,
+        factory: _Make | None = None,
+        instance: Any = NOTHING,
+    ) -> None:
+        """Register one object for the container's life.
+
+        Parameters
+        ----------
+        key : hashable
+            What it is resolved by, mostly a class or protocol.
+        implementation : class, optional
+            What is built, its constructor's parameters resolved by their hints; by default the key itself.
+        factory : callable, optional
+            Makes it instead; may have hinted parameters, be asynchronous, or yield it and clean up afterwards.
+        instance : object, optional
+            It, made already.
+
+        Raises
+        ------
+        ConfigurationError
+            If more than one way is given, or what is given cannot be built.
+        """
+        self._register(Lifetime.SINGLETON, key, implementation, factory, instance)
+
+    def register_transient(
+        self,
+        key: Hashable,
+        implementation: _Make | None = None,
+        *,
+        factory: _Make | None = None,
+        instance: Any = NOTHING,
+    ) -> None:
+        """Register a service made anew each time; parameters as in `register_singleton`, without ``instance``."""
+        self._register(Lifetime.TRANSIENT, key, implementation, factory, instance)
+
+    def register_scoped(
+        self,
+        key: Hashable,
+        implementation: _Make | None = None,
+        *,
+        factory: _Make | None = None,
+        instance: Any = NOTHING,
+    ) -> None:
+        """Register a service made once a scope; parameters as in `register_singleton`, without ``instance``."""
+        self._register(Lifetime.SCOPED, key, implementation, factory, instance)
+
+    @contextlib.contextmanager
+    def override(
+        self,
+        key: Hashable,
+        implementation: _Make | None = None,
+        *,
+        factory: _Make | None = None,
+        instance: Any = NOTHING,
+    ) -> Iterator[None]:
+        """Within the block, on every thread, ``key`` gives this; singletons that use it are made anew for the block."""
+        layer: dict[Hashable, Recipe] = {}
+        with self._lock:
+            old = self._find(key)
+            lifetime = old.lifetime if old is not None and instance is NOTHING else Lifetime.SINGLETON
+            self._overrides.append(layer)
+            self._admit(layer, recipe_for(lifetime, key, implementation, factory, instance))
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._overrides[:] = [each for each in self._overrides if each is not layer]
+                self._forget_plans()
+            self._drop(list(layer.values()))
+
+    def registrations(self) -> dict[Hashable, Registration]:
+        """Return what is registered, by key, in the order of registration."""
+        with self._lock:
+            return {
+                each.key: Registration(
+                    each.key, each.lifetime, each.make, each.generation, each.is_instance or each in self._made,
+                    tuple(name_of(used.key) for used in self._used_by(each)),
+                )
+                for each in self._now().values()
+            }  # fmt: skip
+
+    def validate(self) -> None:
+        """Check every registration without building anything.
+
+        Raises
+        ------
+        ContainerError
+            Of the first problem's kind, naming all: circles with their path, captive scoped services, parameters
+            that nothing fills.
+        """
+        problems: dict[frozenset[str], ContainerError] = {}
+        with self._lock:
+            for recipe in self._now().values():
+                try:
+                    self._plan(recipe, ())
+                except ContainerError as exc:
+                    problems.setdefault(frozenset(str(exc).split()), exc)  # one circle has many beginnings
+        if problems:
+            first = next(iter(problems.values()))
+            raise type(first)("\n".join(map(str, problems.values()))) from first
+
+    def health(self) -> dict[str, bool]:
+        """Ask each live service that has ``health_check()``; one that raises counts as False, and is logged."""
+        with self._lock:
+            live = [
+                (name_of(each.key), each.make if each.is_instance else self._made.get(each))
+                for each in self._now().values()
+            ]
+        answers = {}
+        for name, service in live:
+            check = getattr(service, "health_check", None)
+            if callable(check) and not inspect.iscoroutinefunction(check):
+                try:
+                    answers[name] = bool(check())
+                except Exception:
+                    _log.warning("the health check of %s failed", name, exc_info=True)
+                    answers[name] = False
+        self._health = answers
+        return dict(answers)
+
+    def graph(self) -> str:
+        """Return the services and what they need as Mermaid text."""
+        with self._lock:
+            number = {each: f"s{i}" for i, each in enumerate(self._now().values())}
+            names = {each: name_of(each.key).replace('"', "#quot;").replace("<", "#lt;") for each in number}
+            nodes = [f'    {number[each]}["{names[each]} ({each.lifetime.value})"]' for each in number]
+            edges = [
+                f"    {number[each]} --> {number[used]}" for each in number for used in self._used_by(each)
+            ]
+        return "\n".join(["graph TD", *nodes, *edges])
+
+    def __contains__(self, key: Hashable) -> bool:
+        with self._lock:
+            return self._find(key) is not None
+
+    def __repr__(self) -> str:
+        services = [
+            f"{name_of(each.key)} ({each.lifetime.value}, generation {each.generation}{', live' * each.live})"
+            for each in self.registrations().values()
+        ]
+        return f"<DIContainer, {len(services)} services: {', '.join(services)}>"
+
+    def _repr_html_(self) -> str:
+        from analysis_kit._html import block, table
+
+        health = {name: "healthy" if well else "not healthy" for name, well in self._health.items()}
+        rows = [
+            (
+                name_of(each.key), each.lifetime.value, name_of(each.implementation), each.generation,
+                "live" if each.live else "", ", ".join(each.dependencies), health.get(name_of(each.key), "not asked"),
+            )
+            for each in self.registrations().values()
+        ]  # fmt: skip
+        head = ("service", "lifetime", "made by", "generation", "instances", "needs", "health()")
+        return block(table(head, rows, caption=f"{len(rows)} services"))
+
+    def _shut(self) -> None:
+        with self._lock:
+            self._made.clear()
+            self._forget_plans()  # a container can be used again
+
+    def _closes(self, recipe: Recipe) -> bool:
+        return recipe.lifetime is Lifetime.SINGLETON
+
+    def _register(
+        self, lifetime: Lifetime, key: Hashable, implementation: Any, factory: Any, instance: Any
+    ) -> None:
+        recipe = recipe_for(lifetime, key, implementation, factory, instance)
+        with self._lock:
+            gone = self._admit(self._entries, recipe)
+        self._drop(gone)
+
+    def _admit(self, home: dict[Hashable, Recipe], recipe: Recipe) -> list[Recipe]:
+        """Put ``recipe`` in its place and renew whatever uses it; return what went, for `_drop`.
+
+        An override's layer takes copies, so that what is built within it does not outlive it.
+        """
+        layers = self._overrides[-1:]
+        old = self._find(recipe.key)
+        touched = {recipe.ident if old is None else old.ident}
+        generation = 1 if old is None else old.generation + (home is self._entries)
+        gone = [table.pop(each) for each in touched for table in (home, *layers) if each in table]
+        for table in (home, *layers):
+            table[recipe.ident] = replace(recipe, generation=generation)
+        if generation > 1:
+            _log.info("%s is registered again, generation %d", name_of(recipe.key), generation)
+        self._forget_plans()
+        while self._made:
+            now = self._now()
+            users = [
+                i
+                for i, each in now.items()
+                if i not in touched and touched & {u.ident for u in self._used_by(each)}
+            ]
+            if not users:
+                break
+            touched.update(users)
+            for ident in users:
+                for table in (home, *layers):
+                    if ident in table:
+                        gone.append(table[ident])
+                    if ident in table or table in layers:
+                        table[ident] = replace(now[ident])
+            self._forget_plans()
+        return gone
+
+    def _drop(self, gone: list[Recipe]) -> None:
+        """Forget and dispose the singletons built from ``gone``; what must be awaited is left to `aclose`."""
+        for recipe in gone:
+            self._made.pop(recipe, None)
+        tails = [t for t in self._tails if t[0] in gone and t[0].lifetime is Lifetime.SINGLETON and not t[2]]
+        try:
+            drive(self.leave(tails, (None, None, None), wait=False))
+        except ContainerError:
+            _log.warning("what was replaced could not be disposed", exc_info=True)
+
+    def _forget_plans(self) -> None:
+        self._current = None
+        for cached in (self._calls, self._scope_calls, self._plans):
+            cached.clear()
+
+    def _now(self) -> dict[Hashable, Recipe]:
+        if self._current is None:
+            on = bool(_injectables) and _auto_registration()
+            for ident, recipe in _injectables.items() if on else ():
+                self._entries.setdefault(ident, replace(recipe))
+            self._current = {ident: each for ident, each in self._entries.items() if on or not each.auto}
+            for layer in self._overrides:
+                self._current.update(layer)
+        return self._current
+
+    def _find(self, key: Hashable) -> Recipe | None:
+        now = self._now()
+        return now.get(ident_of(key)) or now.get(ident_of(key, by_name=True))
+
+    def _used_by(self, recipe: Recipe) -> tuple[Recipe, ...]:
+        with contextlib.suppress(ContainerError):  # `validate` and the first use say what is wrong
+            return self._plan(recipe, ()).uses
+        return ()
+
+    def _supply(self, hint: Any, path: tuple[Recipe, ...], uses: list[Recipe]) -> Plan | None:
+        """Return the plan that gives what ``hint`` asks for, or None; ``uses`` gets the recipes in it."""
+        recipe = self._find(hint)
+        if recipe is not None:
+            uses.append(recipe)
+            return self._plan(recipe, path)
+        origin, args = typing.get_origin(hint), typing.get_args(hint)
+        if origin in (typing.Union, types.UnionType):
+            plans = (self._supply(each, path, uses) for each in args if each is not types.NoneType)
+            return next((plan for plan in plans if plan is not None), None)
+        if origin in _COLLECTIONS and (origin is not tuple or args[1:] == (...,)):
+            members = [
+                each for each in self._now().values() if each not in path[-1:] and each.provides(args[0])
+            ]
+            uses.extend(members)
+            kind = _COLLECTIONS[origin]
+            return (
+                compose(lambda *all_: kind(all_), [self._plan(each, path) for each in members], {})
+                if members
+                else None
+            )
+        return Plan(lambda holder: holder, _itself) if hint is DIContainer else None
+
+    def _plan(self, recipe: Recipe, path: tuple[Recipe, ...]) -> Plan:
+        if recipe in path:
+            raise circular([*path, recipe])
+        plan = self._plans.get(recipe)
+        if plan is None:
+            plan = self._plans[recipe] = self._compile(recipe, (*path, recipe))
+        return plan
+
+    def _compile(self, recipe: Recipe, path: tuple[Recipe, ...]) -> Plan:
+        if recipe.is_instance:
+            return constant(recipe.make)
+        uses: list[Recipe] = []
+        args: list[Plan] = []
+        kwargs: dict[str, Plan] = {}
+        known = self._now().values()
+        for need in needs_of(recipe, known):
+            plan = None if need.hint is NOTHING else self._supply(need.hint, path, uses)
+            if plan is None and need.default is NOTHING and types.NoneType not in typing.get_args(need.hint):
+                raise not_found(recipe.key, known, need)
+            plan = plan or constant(None if need.default is NOTHING else need.default)
+            if need.by_keyword:
+                kwargs[need.parameter] = plan
+            else:
+                args.append(plan)
+        parts = compose(recipe.make, args, kwargs)._replace(uses=tuple(uses))
+        if recipe.lifetime is Lifetime.SINGLETON and parts.scoped is not None:
+            raise CaptiveDependencyError(
+                f"the singleton {name_of(recipe.key)} would hold the scoped {name_of(parts.scoped.key)} for good; make "
+                f"{name_of(recipe.key)} scoped, or {name_of(parts.scoped.key)} a singleton"
+            )
+        return lasting(recipe, parts, self)
+
+
+async def _itself(holder: Holder) -> Holder:
+    return holder
+
+
+_containers: weakref.WeakSet[DIContainer] = weakref.WeakSet()
+_injectables: dict[Hashable, Recipe] = {}
+_heeding = False
+_global: DIContainer | None = None
+_lock = threading.RLock()  # guards the four above
+
+
+def injectable(lifetime: Lifetime) -> Callable[[type[T]], type[T]]:
+    """Make a class resolvable from every container while ``ENABLE_AUTO_REGISTRATION`` is on.
+
+    A container's own registration of the class comes first. Decorating a class of the same module and name again
+    replaces it, and disposes the singletons of the former one.
+
+    Examples
+    --------
+    >>> @injectable(Lifetime.SINGLETON)
+    ... class Tone:
+    ...     def analyze(self, text: str) -> float:
+    ...         return 0.0
+    >>> get_container().resolve(Tone).analyze("up")
+    0.0
+    """
+    if not isinstance(lifetime, Lifetime):
+        raise ConfigurationError(
+            f"@injectable takes a lifetime, not {lifetime!r}; write @injectable(Lifetime.SINGLETON)"
+        )
+
+    def mark(cls: type[T]) -> type[T]:
+        recipe = Recipe(cls, ident_of(cls, by_name=True), lifetime, cls, auto=True)
+        with _lock:
+            _injectables[recipe.ident] = recipe
+        _look_again(recipe)
+        return cls
+
+    return mark
+
+
+def get_container() -> DIContainer:
+    """Return the process-wide container, which `analyze` and the ``get_*`` functions ask first."""
+    global _global  # noqa: PLW0603 - the one process-wide container
+    with _lock:
+        if _global is None:
+            _global = DIContainer()
+            atexit.register(_global.close)
+        return _global
+
+
+def reset_container() -> None:
+    """Dispose the services of the process-wide container and forget it; ``@injectable`` classes stay known."""
+    global _global
+    with _lock:
+        container, _global = _global, None
+    if container is not None:
+        atexit.unregister(container.close)
+        container.close()
+
+
+def _look_again(recipe: Recipe | None = None) -> None:
+    """Have every container look anew at the setting and the injectables; at once where it has one of this name."""
+    with _lock:
+        containers = list(_containers)
+    for container in containers:
+        with container._lock:
+            container._forget_plans()
+            old = container._entries.get(recipe.ident) if recipe is not None else None
+            gone = (
+                container._admit(container._entries, recipe)
+                if recipe is not None and old and old.auto
+                else []
+            )
+        container._drop(gone)
+
+
+def _auto_registration() -> bool:
+    global _heeding  # noqa: PLW0603
+    from analysis_kit import settings  # loads pydantic, so only where a class is injectable
+
+    with _lock:
+        if not _heeding:
+            settings.on_change(_look_again)
+            _heeding = True
+    return settings.get_settings().ENABLE_AUTO_REGISTRATION

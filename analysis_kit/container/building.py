@@ -1,0 +1,323 @@
+# ruff: noqa: SLF001 - a construction and what holds it are of one piece
+"""Building services: one construction however many ask, disposal in reverse order, and the closures of a plan."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+from analysis_kit.container.recipes import NOTHING, Lifetime, Recipe, circular, name_of
+from analysis_kit.errors import ContainerError
+
+_log = logging.getLogger(__name__)
+_DISPOSABLE = ("__enter__", "__aenter__", "close", "aclose")
+
+
+class Plan(NamedTuple):
+    """A compiled graph: ``call(holder)`` builds it, ``acall(holder)`` does so awaiting what must be awaited."""
+
+    call: Callable[[Any], Any]
+    acall: Callable[[Any], Awaitable[Any]]
+    scoped: Recipe | None = None  # the scoped service in it, if there is one
+    uses: tuple[Recipe, ...] = ()
+    leaf: Callable[[], Any] | None = None  # what to call, where nothing else is needed
+
+
+class Building:
+    """One construction under way, within ``outer``; others wait for it, unless it waits for them."""
+
+    __slots__ = ("awaits", "done", "outer", "over", "recipe")
+
+    def __init__(self, recipe: Recipe, outer: Building | None) -> None:
+        self.recipe = recipe
+        self.outer = outer
+        self.over = self.awaits = False
+        self.done: Any = None
+
+    def finish(self) -> None:
+        """Tell whoever waits that it is over."""
+        self.over = True
+        if self.done is not None:
+            self.done.set_result(None)
+
+    def within(self) -> list[Building]:
+        """Return the constructions around this one, outermost first, and itself."""
+        chain: list[Building] = []
+        each: Building | None = self
+        while each is not None:
+            chain.insert(0, each)
+            each = each.outer
+        return chain
+
+    @contextlib.contextmanager
+    def awaited(self) -> Iterator[Any]:
+        """Within the block, count as waiting; gives a future that is done when the construction is over."""
+        from concurrent.futures import Future  # costs more to import than the whole container
+
+        inner = _innermost.get()
+        chain = inner.within() if inner is not None else []
+        with _lock:
+            if self._leads_to(chain):
+                raise circular([*(each.recipe for each in chain), self.recipe])
+            _waits.append((chain, self))
+            if self.done is None:
+                done: Future[None] = Future()
+                done.set_running_or_notify_cancel()  # so that one waiter's cancel does not reach the others
+                self.done = done
+        try:
+            yield self.done
+        finally:
+            _waits.remove((chain, self))
+
+    def _leads_to(self, chain: list[Building]) -> bool:
+        return self in chain or any(target._leads_to(chain) for waiting, target in _waits if self in waiting)
+
+
+_innermost: ContextVar[Building | None] = ContextVar("analysis_kit_container_building", default=None)
+_waits: list[tuple[list[Building], Building]] = []  # which constructions are held up by which
+_lock = (
+    threading.Lock()
+)  # guards the look at _waits before one more is added, and the making of Building.done
+
+
+class Holder:
+    """Keeps what was built, each service once, and disposes it, the youngest first."""
+
+    __slots__ = ("__weakref__", "_building", "_made", "_tails")
+
+    def __init__(self) -> None:
+        self._made: dict[Recipe, Any] = {}
+        self._building: dict[Recipe, Building] = {}
+        self._tails: list[
+            tuple[Recipe, Callable[..., Any], bool]
+        ] = []  # recipe, how to leave it, whether to await
+
+    def once(self, recipe: Recipe, build: Callable[[Any], Any]) -> Any:
+        """Return the one object of ``recipe``; whoever comes first builds it, with no lock held."""
+        while True:
+            mine = Building(recipe, _innermost.get())
+            found = self._building.setdefault(recipe, mine)
+            if found is mine:
+                before = _innermost.set(mine)
+                try:
+                    value = self._made.get(recipe, NOTHING)
+                    if value is NOTHING:
+                        value = self._made[recipe] = build(self)
+                    return value
+                finally:
+                    _innermost.reset(before)
+                    del self._building[recipe]
+                    mine.finish()
+            if found.awaits and _running_loop() is not None:
+                raise needs_await(
+                    recipe, "is being built by a task, and waiting here would stop the event loop"
+                )
+            with found.awaited() as done:
+                if not found.over:
+                    done.result()
+
+    async def aonce(self, recipe: Recipe, build: Callable[[Any], Awaitable[Any]]) -> Any:
+        """Do as `once` does, awaiting what must be awaited."""
+        import asyncio
+
+        while (value := self._made.get(recipe, NOTHING)) is NOTHING:
+            mine = Building(recipe, _innermost.get())
+            mine.awaits = True
+            found = self._building.setdefault(recipe, mine)
+            if found is mine:
+                before = _innermost.set(mine)
+                try:
+                    value = self._made.get(recipe, NOTHING)
+                    if value is NOTHING:
+                        value = self._made[recipe] = await build(self)
+                    return value
+                finally:
+                    _innermost.reset(before)
+                    del self._building[recipe]
+                    mine.finish()
+            with found.awaited() as done:
+                if not found.over:
+                    await asyncio.shield(asyncio.wrap_future(done))
+        return value
+
+    async def keep(self, recipe: Recipe, value: Any, *, wait: bool) -> Any:
+        """Enter ``value`` if it is a context manager, note how it is disposed, and return the service."""
+        if inspect.iscoroutine(value):
+            if wait:
+                return await self.keep(recipe, await value, wait=True)
+            value.close()
+            raise needs_await(recipe, "is made by an asynchronous factory")
+        kind = type(value)
+        if hasattr(kind, "acquire") and hasattr(kind, "release"):
+            return value  # a lock or semaphore: to enter it would be to take it for good
+        enter, aenter = getattr(kind, "__enter__", None), getattr(kind, "__aenter__", None)
+        if enter is None and aenter is not None and not wait:
+            raise needs_await(recipe, "is an asynchronous context manager")
+        if enter is not None or aenter is not None:
+            entered = enter(value) if enter is not None else await aenter(value)  # type: ignore[misc]
+            self._tails.append((recipe, value.__aexit__ if enter is None else value.__exit__, enter is None))
+            return entered if kind in _GENERATORS else value
+        close = getattr(value, "close", None) or getattr(value, "aclose", None)
+        if callable(close) and not isinstance(value, type) and self._closes(recipe):
+            self._tails.append((recipe, lambda *_: close(), inspect.iscoroutinefunction(close)))
+        return value
+
+    def _closes(self, _: Recipe) -> bool:
+        return True  # a scope closes its transients too; outside any scope they are their caller's
+
+    async def leave(self, tails: list[Any], body: tuple[Any, ...], *, wait: bool) -> None:
+        """Dispose services in reverse order, all of them whatever one does; then raise what went wrong."""
+        errors: list[tuple[str, BaseException]] = []
+        for tail in reversed(tails):
+            recipe, leave, awaits = tail
+            try:
+                if awaits and not wait:
+                    raise needs_await(recipe, "is disposed asynchronously", "async with, or aclose()")  # noqa: TRY301
+                self._tails.remove(tail)
+                result = leave(*body)
+                if wait and inspect.isawaitable(result):
+                    await result
+            except BaseException as exc:  # noqa: BLE001 - the others come first; it is raised below
+                if exc is not body[1]:
+                    errors.append((name_of(recipe.key), exc))
+        if errors:
+            what = "; ".join(f"{name}: {type(exc).__name__}: {exc}" for name, exc in errors)
+            message = (
+                f"{len(errors)} of {len(tails)} services could not be disposed ({what}); the others were"
+            )
+            fatal = next((exc for _, exc in errors if not isinstance(exc, Exception)), None)
+            if fatal is None and body[1] is None:
+                raise ContainerError(message) from errors[0][1]
+            _log.warning(message)
+            if fatal is not None:
+                raise fatal  # an interrupt or a cancel that came while disposing
+            body[1].add_note(message)
+
+
+def needs_await(recipe: Recipe, why: str, use: str = "") -> ContainerError:
+    """Return the error that says what to await."""
+    name = name_of(recipe.key)
+    return ContainerError(f"{name} {why}; use: {use or f'await container.aresolve({name})'}")
+
+
+def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run to its end a coroutine that was told not to wait, so that one text serves both kinds of caller."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    coroutine.close()
+    raise ContainerError("a service waited where it was told not to")
+
+
+def compose(make: Callable[..., Any], args: list[Plan], kwargs: dict[str, Plan]) -> Plan:
+    """Return the plan that builds each argument and calls ``make``; common argument lists have their own closure."""
+
+    async def acall(holder: Any) -> Any:
+        values = [await plan.acall(holder) for plan in args]
+        return make(*values, **{name: await plan.acall(holder) for name, plan in kwargs.items()})
+
+    scoped = next((each.scoped for each in (*args, *kwargs.values()) if each.scoped), None)
+    if not (args or kwargs):
+        return Plan(lambda _: make(), acall, leaf=make)
+    if kwargs or len(args) > 2:  # noqa: PLR2004
+        calls, named = [plan.call for plan in args], [(name, plan.call) for name, plan in kwargs.items()]
+        return Plan(
+            lambda s: make(*[a(s) for a in calls], **{name: a(s) for name, a in named}), acall, scoped
+        )
+    a, b, leaf = args[0].call, args[-1].call, args[-1].leaf
+    if len(args) == 1:
+        return Plan((lambda _: make(leaf())) if leaf else (lambda s: make(a(s))), acall, scoped)
+    return Plan((lambda s: make(a(s), leaf())) if leaf else (lambda s: make(a(s), b(s))), acall, scoped)
+
+
+def constant(value: Any) -> Plan:
+    """Return the plan that gives ``value``."""
+    return compose(lambda: value, [], {})
+
+
+def lasting(recipe: Recipe, parts: Plan, root: Holder) -> Plan:
+    """Return the plan that builds from ``parts`` and keeps to the recipe's lifetime and disposal."""
+    build, abuild = parts.call, parts.acall
+    plain = isinstance(recipe.make, type) and not any(hasattr(recipe.make, name) for name in _DISPOSABLE)
+    if not plain:
+
+        def build(holder: Holder) -> Any:
+            return drive(holder.keep(recipe, parts.call(holder), wait=False))
+
+        async def abuild(holder: Holder) -> Any:
+            return await holder.keep(recipe, await parts.acall(holder), wait=True)
+
+    def single(_: Holder) -> Any:
+        value = made.get(recipe, NOTHING)
+        return value if value is not NOTHING else root.once(recipe, build)
+
+    def scoped(holder: Holder) -> Any:
+        value = holder._made.get(recipe, NOTHING)
+        return value if value is not NOTHING else holder.once(recipe, build)
+
+    made = root._made
+    if recipe.lifetime is Lifetime.SINGLETON:
+        return Plan(single, lambda _: root.aonce(recipe, abuild), None, parts.uses)
+    if recipe.lifetime is Lifetime.SCOPED:
+        return Plan(scoped, lambda holder: holder.aonce(recipe, abuild), recipe, parts.uses)
+    return (
+        parts
+        if plain
+        else parts._replace(leaf=None, call=_guarded(recipe, build), acall=_aguarded(recipe, abuild))
+    )
+
+
+def _guarded(recipe: Recipe, build: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    # a factory can ask for its own service without any hint that shows it
+    def call(holder: Holder) -> Any:
+        with _inside(recipe):
+            return build(holder)
+
+    return call
+
+
+def _aguarded(recipe: Recipe, build: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+    async def acall(holder: Holder) -> Any:
+        with _inside(recipe):
+            return await build(holder)
+
+    return acall
+
+
+@contextlib.contextmanager
+def _inside(recipe: Recipe) -> Iterator[None]:
+    mine = Building(recipe, _innermost.get())
+    chain = mine.within()
+    if any(each.recipe is recipe and not each.over for each in chain[:-1]):
+        raise circular([each.recipe for each in chain])
+    before = _innermost.set(mine)
+    try:
+        yield
+    finally:
+        _innermost.reset(before)
+        mine.finish()
+
+
+def _running_loop() -> object:
+    import asyncio
+
+    return asyncio._get_running_loop()
+
+
+@contextlib.contextmanager
+def _generator() -> Iterator[None]:
+    yield
+
+
+@contextlib.asynccontextmanager
+async def _async_generator() -> AsyncIterator[None]:
+    yield
+
+
+_GENERATORS = (type(_generator()), type(_async_generator()))  # their service is the value they yield

@@ -1,0 +1,286 @@
+"""How a client talks: one connection a call at a time, told to whoever watches, moved to another host where there is one."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import Any, Protocol, Self, TypeVar
+
+from analysis_kit import events
+from analysis_kit.errors import AnswerError, OllamaError, OllamaUnreachableError
+from analysis_kit.ollama.reply import NAN, Collector, Piece, Reply
+from analysis_kit.ollama.transport import Transport
+
+T = TypeVar("T")
+
+#: A model that answered this many seconds ago is taken to be in memory still (Ollama keeps it for 300 by default).
+_WARM_S = 240.0
+#: Connections that one client keeps when many threads have used it at once.
+_MOST_KEPT = 16
+
+_answered: dict[tuple[str, str], float] = {}  # (base URL, model) -> monotonic time of its last answer
+
+
+class Watcher(Protocol):
+    """Whoever hands out a client, and wants to know how its host does."""
+
+    def started(self, path: str, model: str) -> object:
+        """Note that a request was sent; what is returned comes back in `finished`."""
+
+    def finished(self, mark: Any, reply: Reply | None, error: BaseException | None) -> None:
+        """Note that it is over."""
+
+    def move(self, error: OllamaError, model: str) -> str | None:
+        """Return another host's base URL after ``error``, or None if it is to be raised."""
+
+
+class Calls:
+    """A client's calls to one host at a time.
+
+    Parameters
+    ----------
+    base_url : callable
+        Gives the base URL, on first use.
+    connect_timeout_s, read_timeout_s, load_timeout_s : float
+        Limits in seconds; ``load_timeout_s`` is added for the first line where the model may have to be loaded.
+    api_key : callable
+        Base URL -> the key to send there, or None.
+    """
+
+    def __init__(
+        self,
+        base_url: Callable[[], str],
+        *,
+        connect_timeout_s: float,
+        read_timeout_s: float,
+        load_timeout_s: float,
+        api_key: Callable[[str], str | None],
+    ) -> None:
+        self._resolve = base_url
+        self._base: str | None = None
+        self._connect_timeout_s = connect_timeout_s
+        self._read_timeout_s = read_timeout_s
+        self._load_timeout_s = load_timeout_s
+        self._api_key = api_key
+        self._spare: list[Transport] = []
+        self._flying: set[Transport] = set()
+        self.watcher: Watcher | None = None
+        self.fit = True  # False once a connection failed: a pool then replaces the client
+
+    @property
+    def base_url(self) -> str:
+        """The host that is asked."""
+        if self._base is None:
+            self._base = self._resolve()
+        return self._base
+
+    @property
+    def known_host(self) -> str | None:
+        """The host that is asked, if that is known without starting anything."""
+        return self._base
+
+    @property
+    def idle(self) -> bool:
+        """Whether no call is under way."""
+        return not self._flying
+
+    def abort(self, error: BaseException | None = None) -> None:
+        """End every call under way, from any thread; ``error`` is what they raise, by default a cancellation."""
+        for transport in tuple(self._flying):
+            transport.abort(error)
+
+    def close(self) -> None:
+        """Close what is connected; a later call connects anew."""
+        self.abort()
+        while self._spare:
+            self._spare.pop().close()
+
+    def plain(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, model: str = "") -> Any:
+        """Return the JSON answer of an endpoint that does not stream."""
+
+        def once() -> Any:
+            with self._flight() as transport:
+                return transport.call(method, path, body, model=model)
+
+        return self._moving(once, model)
+
+    def progress(self, path: str, body: Mapping[str, Any], *, model: str) -> Iterator[dict[str, Any]]:
+        """Yield the objects of a progress stream."""
+        with self._flight() as transport:
+            yield from transport.stream(path, body, model=model)
+
+    def whole(self, path: str, body: dict[str, Any], *, prompt: str) -> Reply:
+        """Return a model's whole answer. It is streamed all the same, so that a cancel ends the server's work at once."""
+
+        def once() -> Reply:
+            pieces = self._pieces(path, body, prompt)
+            while True:
+                try:
+                    next(pieces)
+                except StopIteration as stop:
+                    reply: Reply = stop.value
+                    return reply
+
+        return self._moving(once, body["model"])
+
+    def pieces(self, path: str, body: dict[str, Any], *, prompt: str) -> Generator[Piece, None, Reply]:
+        """Yield a model's answer piece by piece; the generator's value is the whole reply."""
+        moved = False
+        while True:
+            pieces = self._pieces(path, body, prompt)
+            try:
+                first = next(pieces)
+            except StopIteration as stop:
+                reply: Reply = stop.value
+                return reply
+            except OllamaError as exc:
+                if moved or not self._moved(exc, body["model"]):
+                    raise
+                moved = True
+            else:
+                yield first
+                return (yield from pieces)
+
+    def _pieces(self, path: str, body: dict[str, Any], prompt: str) -> Generator[Piece, None, Reply]:
+        model, host = body["model"], self.base_url
+        collector = Collector(
+            host=host,
+            model=model,
+            prompt=prompt,
+            num_ctx=body.get("options", {}).get("num_ctx"),
+            chat=path == "/api/chat",
+        )
+        reply: Reply | None = None
+        error: BaseException | None = None
+        first_s, watcher = NAN, self.watcher
+        mark = None if watcher is None else watcher.started(path, model)
+        began = time.perf_counter()
+        try:
+            with self._flight() as transport:
+                for item in transport.stream(path, body, model=model, first_s=self._first_s(host, model)):
+                    piece = collector.add(item)
+                    if piece is not None:
+                        if first_s != first_s:  # noqa: PLR0124 - NaN until the first piece
+                            first_s = time.perf_counter() - began
+                        yield piece
+            _answered[host, model] = time.monotonic()
+            reply = collector.reply(elapsed_s=time.perf_counter() - began, first_token_s=first_s)
+        except BaseException as exc:
+            if isinstance(exc, (OllamaError, AnswerError)) and not exc.text:
+                exc.text = collector.text
+            error = exc
+            raise
+        else:
+            return reply
+        finally:
+            elapsed_s = time.perf_counter() - began
+            if watcher is not None:
+                watcher.finished(mark, reply, error)
+            if events.listening():
+                events.emit(_event(host, model, path, elapsed_s, reply=reply, error=error))
+
+    def _first_s(self, host: str, model: str) -> float:
+        last = _answered.get((host, model))
+        warm = last is not None and time.monotonic() - last < _WARM_S
+        return self._read_timeout_s if warm else self._read_timeout_s + self._load_timeout_s
+
+    @contextlib.contextmanager
+    def _flight(self) -> Iterator[Transport]:
+        try:
+            transport = self._spare.pop()
+        except IndexError:
+            transport = Transport(
+                self.base_url,
+                connect_timeout_s=self._connect_timeout_s,
+                read_timeout_s=self._read_timeout_s,
+                api_key=self._api_key(self.base_url),
+            )
+        self._flying.add(transport)
+        try:
+            yield transport
+        except BaseException as exc:
+            if not (isinstance(exc, OllamaError) and exc.status is not None):
+                self.fit = False
+            if isinstance(exc, OllamaUnreachableError):
+                self._base = None  # the embedded server may come back at another port
+            raise
+        finally:
+            self._flying.discard(transport)
+            if len(self._spare) < _MOST_KEPT and transport.base_url == self._base:
+                self._spare.append(transport)
+            else:
+                transport.close()
+
+    def _moving(self, once: Callable[[], T], model: str) -> T:
+        try:
+            return once()
+        except OllamaError as exc:
+            if not self._moved(exc, model):
+                raise
+            return once()
+
+    def _moved(self, error: OllamaError, model: str) -> bool:
+        host = None if self.watcher is None else self.watcher.move(error, model)
+        if host is None:
+            return False
+        while self._spare:
+            self._spare.pop().close()
+        self._base = host
+        self.fit = True
+        return True
+
+
+class ReplyStream(Iterator[Piece]):
+    """A model's answer as it comes: iterate over its pieces, then read ``reply``. Leaving early ends the generation.
+
+    Examples
+    --------
+    >>> with OllamaClient().generate("Tell me a story.", stream=True) as pieces:  # doctest: +SKIP
+    ...     for piece in pieces:
+    ...         print(piece.text, end="")
+    """
+
+    def __init__(self, pieces: Generator[Piece, None, Reply]) -> None:
+        self._pieces = pieces
+        self.reply: Reply | None = None
+
+    def __next__(self) -> Piece:
+        try:
+            return next(self._pieces)
+        except StopIteration as stop:
+            if stop.value is not None:
+                self.reply = stop.value
+            raise StopIteration from None
+
+    def close(self) -> None:
+        """End the generation, if it still runs."""
+        self._pieces.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _event(
+    host: str, model: str, path: str, elapsed_s: float, *, reply: Reply | None, error: BaseException | None
+) -> events.RequestFinished:
+    if reply is None:
+        kind = type(error).__name__ if error is not None else None
+        return events.RequestFinished(host, model, path, elapsed_s, ok=False, error_type=kind)
+    return events.RequestFinished(
+        host,
+        model,
+        path,
+        elapsed_s,
+        ok=True,
+        queue_s=reply.queue_s,
+        load_s=reply.load_s,
+        prompt_s=reply.prompt_s,
+        generate_s=reply.generate_s,
+        first_token_s=reply.first_token_s,
+        prompt_tokens=reply.prompt_tokens,
+        generated_tokens=reply.generated_tokens,
+    )

@@ -1,0 +1,253 @@
+"""From a checked request to Ollama's answer objects, through a seat in the model."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Any
+
+from analysis_kit.ollama.embedded import asks
+from analysis_kit.ollama.embedded.asks import ApiError
+from analysis_kit.ollama.embedded.fitting import fit_chat, fit_prompt, surely_fits
+from analysis_kit.ollama.embedded.grammar import any_object_grammar, compact_grammar
+from analysis_kit.ollama.embedded.llama import LlamaError
+from analysis_kit.ollama.embedded.runner import Runner, Seat
+
+Piece = dict[str, Any]
+
+
+def created_at() -> str:
+    """Return the present moment as Ollama writes it: UTC, no trailing zeros in the fraction."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f").rstrip("0").rstrip(".") + "Z"
+
+
+class Generation:
+    """One request to ``/api/chat`` or ``/api/generate`` on its way.
+
+    Parameters
+    ----------
+    request : mapping
+        The checked request.
+    runner : Runner
+        The model's.
+    chat : bool
+        Whether it is a chat.
+
+    Raises
+    ------
+    ApiError
+        If the request asks for what the model cannot do.
+    """
+
+    def __init__(self, request: Mapping[str, Any], runner: Runner, *, chat: bool) -> None:
+        self.arrived = time.monotonic_ns()
+        self.request = request
+        self.runner = runner
+        self.chat = chat
+        self.keep_alive_s = asks.keep_alive_s(request)
+        self.think = asks.think_of(request)
+        self._tool_calls: dict[int, dict[str, Any]] = {}
+        self._prompt = ""  # as it was sent, where the reply's `context` needs it
+        self._text: list[str] = []
+        if self.wants_unload:
+            return
+        _check_capabilities(request, runner, self.think, chat=chat)
+        self.options = asks.options_of(request)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to answer: the request only loads or unloads the model."""
+        return not self.request.get("messages" if self.chat else "prompt")
+
+    @property
+    def wants_unload(self) -> bool:
+        """Whether the request only unloads the model."""
+        return self.empty and self.keep_alive_s == 0
+
+    async def pieces(self) -> AsyncIterator[Piece]:
+        """Yield the objects of the answer; the last has ``done`` true.
+
+        Raises
+        ------
+        ApiError
+            If llama.cpp refuses or fails.
+        """
+        trained = self.runner.model.header.number("context_length")
+        shift = self.request.get("shift", True)
+        try:
+            async with self.runner.seat(
+                lambda shape: asks.shape_for(self.options, shape, trained_ctx=trained, shift=shift), self.keep_alive_s
+            ) as seat:
+                if self.empty:
+                    yield self.alone("load")
+                    return
+                ctx = asks.ctx_of(self.options, self.runner.shape, trained_ctx=trained)
+                body, as_chat = await self._body(seat, ctx, shift=shift)
+                if self.request.get("_debug_render_only"):
+                    rendered = await seat.call(seat.llama.render, body) if as_chat else body["prompt"]
+                    yield self._piece("") | {"_debug_info": {"rendered_template": rendered}}
+                    return
+                async with aclosing(seat.stream(body, chat=as_chat)) as chunks:
+                    async for chunk in chunks:
+                        for choice in chunk.get("choices", ()):
+                            if piece := self._part(choice):
+                                yield piece
+                            if reason := choice.get("finish_reason"):
+                                yield await self._last(reason, chunk.get("timings", {}), seat)
+        except LlamaError as exc:
+            raise ApiError(exc.status, str(exc)) from exc
+
+    def alone(self, reason: str) -> Piece:
+        """Return the only object of a reply that holds no answer."""
+        return self._piece("") | {"done": True, "done_reason": reason}
+
+    async def _body(self, seat: Seat, ctx: int, *, shift: bool) -> tuple[dict[str, Any], bool]:
+        """Return llama.cpp's request, and whether it is one for its chat endpoint."""
+        request = self.request
+        truncate = request.get("truncate", True)
+        body = asks.sampling_of(self.options, ctx) | self._format()
+        if request.get("logprobs"):
+            count = max(1, request.get("top_logprobs", 0))
+            body |= {"logprobs": True, "top_logprobs": count, "n_probs": count}
+        if self.chat:
+            body |= self._template_options()
+            body["messages"] = [_to_openai(message) for message in request["messages"]]
+            if request.get("tools"):
+                body["tools"] = request["tools"]
+            return await fit_chat(seat, body, ctx, truncate=truncate), True
+        prompt = request["prompt"]
+        if not request.get("raw"):
+            system = [{"role": "system", "content": request["system"]}] if request.get("system") else []
+            body |= self._template_options()
+            body["messages"] = [*system, {"role": "user", "content": prompt}]
+            if surely_fits(body, ctx) and not request.get("context"):
+                return body, True
+            prompt = await seat.call(seat.llama.render, body)
+            if request.get("context"):
+                prompt = await seat.call(seat.llama.detokenize, request["context"]) + prompt
+        body.pop("messages", None)
+        keep = self.options["num_keep"]
+        body["prompt"] = await fit_prompt(seat, prompt, ctx, keep=keep, truncate=truncate, shift=shift)
+        return body, False
+
+    def _template_options(self) -> dict[str, Any]:
+        if "thinking" not in self.runner.model.capabilities:
+            return {}
+        level = {"reasoning_effort": self.think} if isinstance(self.think, str) else {}
+        return {"chat_template_kwargs": {"enable_thinking": self.think is not False, **level}}
+
+    def _format(self) -> dict[str, Any]:
+        form = self.request.get("format")
+        if form in (None, ""):
+            return {}
+        if form != "json" and not isinstance(form, dict):
+            text = json.dumps(json.dumps(form))
+            raise ApiError(500, f'invalid format: {text}; expected "json" or a valid JSON Schema object')
+        thinks = "thinking" in self.runner.model.capabilities and self.think is not False
+        own = None if thinks or self.request.get("tools") else any_object_grammar() if form == "json" else compact_grammar(form)
+        return {"grammar": own} if own else {"json_schema": {"type": "object"} if form == "json" else form}
+
+    def _piece(self, text: str, thinking: str = "") -> Piece:
+        piece: Piece = {"model": self.request["model"], "created_at": created_at()}
+        if self.chat:
+            piece["message"] = {"role": "assistant", "content": text}
+        else:
+            piece["response"] = text
+        if thinking:
+            (piece["message"] if self.chat else piece)["thinking"] = thinking
+        piece["done"] = False
+        return piece
+
+    def _part(self, choice: Mapping[str, Any]) -> Piece | None:
+        """Return the piece for one of llama.cpp's, if there is something in it."""
+        delta = choice.get("delta") or {}
+        text = delta.get("content") or choice.get("text") or ""
+        thinking = delta.get("reasoning_content") or ""
+        for call in delta.get("tool_calls") or ():
+            kept = self._tool_calls.setdefault(call.get("index", 0), {"name": "", "arguments": ""})
+            for key in kept:
+                kept[key] += call.get("function", {}).get(key) or ""
+        logprobs = [self._logprob(item) for item in (choice.get("logprobs") or {}).get("content") or ()]
+        if not (text or thinking or logprobs):
+            return None
+        self._text.append(text)
+        piece = self._piece(text, thinking)
+        return piece | {"logprobs": logprobs} if logprobs else piece
+
+    async def _last(self, reason: str, timings: Mapping[str, Any], seat: Seat) -> Piece:
+        piece = self._piece("") | {"done": True, "done_reason": "length" if reason == "length" else "stop"}
+        if self._tool_calls:
+            piece["message"]["tool_calls"] = [
+                {
+                    "id": f"call_{secrets.token_hex(4)}",
+                    "function": {"index": index, "name": call["name"], "arguments": _arguments(call["arguments"])},
+                }
+                for index, call in sorted(self._tool_calls.items())
+            ]
+        metrics = {
+            "total_duration": time.monotonic_ns() - self.arrived,
+            "load_duration": seat.load_ns,
+            "prompt_eval_count": timings.get("cache_n", 0) + timings.get("prompt_n", 0),
+            "prompt_eval_duration": round(timings.get("prompt_ms", 0) * 1e6),
+            "eval_count": timings.get("predicted_n", 0),
+            "eval_duration": round(timings.get("predicted_ms", 0) * 1e6),
+        }
+        return piece | {key: value for key, value in metrics.items() if value}
+
+    def _logprob(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        out = {key: item[key] for key in ("token", "logprob", "bytes") if key in item}
+        if most := self.request.get("top_logprobs"):
+            tops = item.get("top_logprobs", ())[:most]
+            out["top_logprobs"] = [{key: top[key] for key in ("token", "logprob", "bytes")} for top in tops]
+        return out
+
+
+def _check_capabilities(request: Mapping[str, Any], runner: Runner, think: bool | str | None, *, chat: bool) -> None:
+    name, model = request["model"], runner.model
+    quoted = json.dumps(name, ensure_ascii=False)
+    if not chat and request.get("raw") and any(request.get(key) for key in ("template", "system", "context")):
+        raise ApiError(400, "raw mode does not support template, system, or context")
+    if "completion" not in model.capabilities:
+        raise ApiError(400, f"{quoted} does not support {'chat' if chat else 'generate'}")
+    if think not in (None, False) and "thinking" not in model.capabilities:
+        raise ApiError(400, f"{quoted} does not support thinking")
+    full = f"registry.ollama.ai/library/{model.name}"
+    images = request.get("images") or any(message.get("images") for message in request.get("messages", ()))
+    for wanted, capability in ((request.get("tools"), "tools"), (request.get("suffix"), "insert"), (images, "vision")):
+        if wanted and capability not in model.capabilities:
+            raise ApiError(400, f"{full} does not support {capability}")
+    if request.get("template"):
+        raise ApiError(400, "the embedded server takes no template; put the whole prompt in 'prompt' with 'raw': true")
+
+
+def _to_openai(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an Ollama message as llama.cpp reads them."""
+    out: dict[str, Any] = {"role": message.get("role", "").lower(), "content": message.get("content", "")}
+    if message.get("thinking"):
+        out["reasoning_content"] = message["thinking"]
+    if message.get("tool_name"):
+        out["name"] = message["tool_name"]
+    if message.get("tool_call_id"):
+        out["tool_call_id"] = message["tool_call_id"]
+    if message.get("tool_calls"):
+        out["tool_calls"] = [
+            {
+                "id": call.get("id", f"call_{index}"),
+                "type": "function",
+                "function": {**call["function"], "arguments": json.dumps(call["function"].get("arguments", {}))},
+            }
+            for index, call in enumerate(message["tool_calls"])
+            if isinstance(call, dict) and isinstance(call.get("function"), dict)
+        ]
+    return out
+
+
+def _arguments(text: str) -> Any:
+    try:
+        return json.loads(text or "{}")
+    except json.JSONDecodeError:  # cut short by the token limit
+        return {"": text}

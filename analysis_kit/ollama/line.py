@@ -1,0 +1,248 @@
+"""One connection under control: another thread can abort it at any moment, and no read outlasts its deadline.
+
+requests offers neither: closing a Session does not wake a blocked read, and its read limit starts anew with every byte.
+So the adapter here makes urllib3 use connections that tell a `Line` about their socket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+#: Bytes read from the socket at once.
+BUFFER_BYTES = 65536
+
+
+class Line:
+    """What is known about a transport's one socket.
+
+    Attributes
+    ----------
+    busy, aborted : bool
+        Whether a call is in flight, and whether it was aborted.
+    connecting, fresh, received : bool
+        Of the call in flight: a connect was begun and not finished; a connect was finished; a byte of the answer came.
+    deadline : float
+        ``time.monotonic()`` after which reading fails.
+    """
+
+    __slots__ = (
+        "_lock",
+        "_sock",
+        "abort_error",
+        "aborted",
+        "busy",
+        "connecting",
+        "deadline",
+        "fresh",
+        "read_timeout_s",
+        "received",
+    )
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards _sock, busy and aborted: abort() comes from any thread
+        self._sock: socket.socket | None = None
+        self.busy = False
+        self.aborted = False
+        self.abort_error: BaseException | None = None
+        self.connecting = False
+        self.fresh = False
+        self.received = False
+        self.read_timeout_s = 0.0
+        self.deadline = 0.0
+
+    def begin(self, wait_s: float, read_timeout_s: float) -> None:
+        """Note that a call begins; ``wait_s`` bounds the time to the first line, ``read_timeout_s`` each further one."""
+        with self._lock:
+            self.busy = True
+            self.aborted = False
+            self.abort_error = None
+        self.connecting = self.fresh = self.received = False
+        self.read_timeout_s = read_timeout_s
+        self.deadline = time.monotonic() + wait_s
+
+    def again(self) -> bool:
+        """Ready the call for a second sending; False if it was aborted."""
+        self.connecting = self.fresh = False
+        return not self.aborted
+
+    def progress(self) -> None:
+        """Give the next line its full time."""
+        self.deadline = time.monotonic() + self.read_timeout_s
+
+    def end(self) -> None:
+        """Note that the call is over; an abort that comes now does nothing."""
+        with self._lock:
+            self.busy = False
+
+    def abort(self, error: BaseException | None = None) -> None:
+        """End the call in flight, if there is one; from any thread. ``error`` is the reason, where there is one."""
+        with self._lock:
+            if self.busy:
+                self.aborted = True
+                self.abort_error = error
+                if self._sock is not None:
+                    _shutdown(self._sock)
+
+    def opened(self, sock: Any) -> None:
+        """Take note of the socket that the call in flight uses from now on."""
+        with self._lock:
+            self._sock = sock
+            if self.aborted and sock is not None:
+                _shutdown(sock)
+
+    def forget(self) -> None:
+        """Let go of a socket that a forked child inherited: the connection stays the parent's."""
+        self._lock = threading.Lock()
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                os.close(sock.detach())
+
+
+def _shutdown(sock: Any) -> None:
+    # An SSLSocket's own shutdown() would pull its TLS state away under the reading thread: the plain one leaves it alone.
+    raw = getattr(sock, "socket", sock)
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(raw, socket.SHUT_RDWR)
+
+
+class _Reader(io.RawIOBase):
+    """Reads from a socket until the line's deadline, however many bytes drip in before it."""
+
+    def __init__(self, sock: Any, line: Line) -> None:
+        self._raw = sock.makefile("rb", buffering=0)
+        self._sock = sock
+        self._line = line
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left_s = self._line.deadline - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("the time to read is over")
+        self._sock.settimeout(left_s)
+        count: int | None = self._raw.readinto(buffer)
+        if count:
+            self._line.received = True
+        return count
+
+    def close(self) -> None:
+        if not self.closed:
+            self._raw.close()
+        super().close()
+
+
+class _Readable:
+    """Stands for the socket where http.client asks for a file to read the answer from."""
+
+    def __init__(self, sock: Any, line: Line) -> None:
+        self._sock = sock
+        self._line = line
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        del mode  # http.client only reads
+        return io.BufferedReader(_Reader(self._sock, self._line), BUFFER_BYTES)
+
+
+class _Watched(HTTPConnection):
+    """Shared by both kinds of connection: tells the line what happens to the socket."""
+
+    line: Line
+
+    def watch(self, line: Line) -> None:
+        self.line = line
+        self.response_class = self._answer  # type: ignore[assignment]
+
+    def _answer(self, sock: Any, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:
+        return http.client.HTTPResponse(_Readable(sock, self.line), *args, **kwargs)  # type: ignore[arg-type]
+
+    def _new_conn(self) -> socket.socket:
+        sock = super()._new_conn()
+        self.line.opened(sock)
+        return sock
+
+    def connect(self) -> None:
+        self.line.connecting = True
+        super().connect()
+        self.line.connecting = False
+        self.line.fresh = True
+        self.sock.settimeout(self.line.read_timeout_s)
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        if self.sock is not None:
+            # sending a long prompt over a kept connection is not bounded by the connect limit
+            self.timeout = self.line.read_timeout_s
+        super().request(*args, **kwargs)
+
+
+class _Plain(_Watched):
+    """http."""
+
+
+class _Secure(_Watched, HTTPSConnection):
+    """https: the handshake runs on a socket object that nobody else sees, so a duplicate is watched meanwhile."""
+
+    _double: socket.socket | None = None
+
+    def _new_conn(self) -> socket.socket:
+        sock = HTTPConnection._new_conn(self)  # noqa: SLF001 - the base class's own
+        self._double = sock.dup()
+        self.line.opened(self._double)
+        return sock
+
+    def connect(self) -> None:
+        try:
+            super().connect()
+        finally:
+            self.line.opened(self.sock)
+            if self._double is not None:
+                self._double.close()
+
+
+class LineAdapter(HTTPAdapter):
+    """A transport adapter whose one connection is watched by ``line``."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._classes: dict[str, Callable[..., Any]] = {
+            "http": self._pool_maker(urllib3.HTTPConnectionPool, _Plain),
+            "https": self._pool_maker(urllib3.HTTPSConnectionPool, _Secure),
+        }
+        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make the pool manager, with our connections."""
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = self._classes
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        """Make the manager for a proxy, with our connections."""
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = self._classes
+        return manager
+
+    def _pool_maker(self, pool_class: Any, connection_class: type[_Watched]) -> Callable[..., Any]:
+        def connection(*args: Any, **kwargs: Any) -> _Watched:
+            made = connection_class(*args, **kwargs)
+            made.watch(self._line)
+            return made
+
+        def pool(*args: Any, **kwargs: Any) -> Any:
+            made = pool_class(*args, **kwargs)
+            made.ConnectionCls = connection
+            return made
+
+        return pool

@@ -1,0 +1,150 @@
+"""What a server has: its models, what is in memory, which one is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from analysis_kit.errors import ConfigurationError, ModelNotFoundError, StreamBrokenError
+from analysis_kit.ollama.calls import Calls
+from analysis_kit.ollama.reply import ModelInfo
+from analysis_kit.settings import get_settings
+
+
+class Shelf:
+    """A server's models.
+
+    Parameters
+    ----------
+    calls : Calls
+        How the server is reached.
+    model : str or None
+        The model that is meant where none is named.
+    """
+
+    def __init__(self, calls: Calls, *, model: str | None) -> None:
+        self.calls = calls
+        self._model = model
+        self._default: str | None = None
+
+    @property
+    def base_url(self) -> str:
+        """The server's base URL; ``embedded`` is started by asking."""
+        return self.calls.base_url
+
+    def tags(self) -> tuple[ModelInfo, ...]:
+        """Return the models that the server has."""
+        return tuple(map(ModelInfo.read, self._models("/api/tags")))
+
+    def ps(self) -> tuple[ModelInfo, ...]:
+        """Return the models that are in memory now."""
+        return tuple(ModelInfo.read(item, loaded=True) for item in self._models("/api/ps"))
+
+    def show(self, model: str | None = None) -> dict[str, Any]:
+        """Return the server's card of a model: ``details model_info capabilities template parameters`` and more."""
+        name = model or self.default_model()
+        card: dict[str, Any] = self.calls.plain("POST", "/api/show", {"model": name}, model=name)
+        return card
+
+    def version(self) -> str:
+        """Return the server's version."""
+        return str(self.calls.plain("GET", "/api/version")["version"])
+
+    def pull(
+        self, model: str, *, progress: Callable[[str, int | None, int | None], None] | None = None
+    ) -> None:
+        """Have the server download ``model``.
+
+        Parameters
+        ----------
+        model : str
+            Name, with or without a tag.
+        progress : callable, optional
+            Called with status, bytes done, bytes in all (None where unknown).
+
+        Raises
+        ------
+        StreamBrokenError
+            If the server reports an error, or ends without success.
+        """
+        status = ""
+        for step in self.calls.progress("/api/pull", {"model": model, "stream": True}, model=model):
+            status = str(step.get("status", ""))
+            if progress is not None:
+                progress(status, step.get("completed"), step.get("total"))
+        if status != "success":
+            raise StreamBrokenError(
+                f"{self.base_url} ended the download of {model!r} without success (last status {status!r})",
+                host=self.base_url,
+                model=model,
+            )
+
+    def load(self, model: str | None = None) -> None:
+        """Have the server load a model into memory, without a question."""
+        name = model or self.default_model()
+        body = {"model": name, "prompt": "", "stream": False}
+        self.calls.plain("POST", "/api/generate", body, model=name)
+
+    def default_model(self) -> str:
+        """Return the model that is asked where a call names none.
+
+        Raises
+        ------
+        ConfigurationError
+            If the server has no completion model, or several and none was chosen; the message lists them.
+        """
+        chosen = self._model or get_settings().OLLAMA_MODEL or self._default
+        if not chosen:
+            chosen = self._default = self._only_model("completion")
+        return chosen
+
+    def digest(self, model: str) -> str:
+        """Return the digest of ``model`` on this server: 64 hex digits that change with the model.
+
+        Raises
+        ------
+        ModelNotFoundError
+            If the server does not have it.
+        """
+        for info in self.tags():
+            if same_model(info.name, model):
+                return info.digest
+        raise ModelNotFoundError(
+            f"{self.base_url} has no model {model!r}; get it with: ollama pull {model}",
+            host=self.base_url,
+            model=model,
+        )
+
+    def _models(self, path: str) -> list[Mapping[str, Any]]:
+        return list(self.calls.plain("GET", path).get("models") or ())
+
+    def _only_model(self, capability: str) -> str:
+        able = [info.name for info in self.tags() if capability in self._capabilities(info)]
+        if len(able) == 1:
+            return able[0]
+        have = (
+            f"has several {capability} models ({', '.join(able)})" if able else f"has no {capability} model"
+        )
+        how = (
+            "name one with model= or OLLAMA_MODEL"
+            if able
+            else "get one with, for example: ollama pull llama3.2"
+        )
+        raise ConfigurationError(f"{self.base_url} {have}: {how}")
+
+    def _capabilities(self, info: ModelInfo) -> Sequence[str]:
+        # servers before 0.30 do not list them
+        return info.capabilities or tuple(self.show(info.name).get("capabilities") or ("completion",))
+
+
+def same_model(listed: str, asked: str) -> bool:
+    """Return whether ``asked`` names the model that a server lists as ``listed``: case and ``:latest`` do not matter.
+
+    Examples
+    --------
+    >>> same_model("llama3.2:latest", "Llama3.2")
+    True
+    """
+    names = [name.strip().lower() for name in (listed, asked)]
+    full = [name if ":" in name.rpartition("/")[2] else f"{name}:latest" for name in names]
+    return full[0] == full[1]

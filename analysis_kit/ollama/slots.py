@@ -1,0 +1,221 @@
+"""The parts of a pool: a slot with its one client, a caller that waits for one, and the lease between them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import threading
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from analysis_kit.cancellation import CancelToken
+from analysis_kit.errors import AnswerError, OllamaError, OllamaTimeoutError, ServerBusyError
+from analysis_kit.ollama.adaptive import Mark
+from analysis_kit.ollama.balance import Host
+from analysis_kit.ollama.client import OllamaClient
+from analysis_kit.ollama.reply import Reply
+
+if TYPE_CHECKING:
+    from analysis_kit.ollama.pool import OllamaConnectionPool
+
+
+class Mover(Protocol):
+    """Finds a slot another host."""
+
+    def __call__(self, slot: Slot, error: OllamaError, model: str) -> str | None:
+        """Return the base URL of the host that the slot is on now, or None if there is no other."""
+
+
+class Slot:
+    """A place in the pool, with the client that whoever holds it may use. It is the client's watcher.
+
+    Figures of a slot are changed by its holder alone, so that they need no lock.
+    """
+
+    __slots__ = (
+        "client",
+        "expires",
+        "holder",
+        "host",
+        "leaked",
+        "longest_s",
+        "move_to",
+        "operation",
+        "since",
+        "use_s",
+        "uses",
+        "worn_at",
+    )
+
+    def __init__(self, mover: Mover) -> None:
+        self.client: OllamaClient
+        self.host: Host
+        self.move_to = mover
+        self.expires = math.inf
+        self.worn_at = 0
+        self.uses = 0
+        self.use_s = 0.0
+        self.longest_s = 0.0
+        self.since = math.nan  # monotonic time of the checkout; NaN while nobody holds it
+        self.holder = 0
+        self.operation: tuple[str, str] | str = ""
+        self.leaked = False
+
+    def started(self, path: str, model: str) -> tuple[Host, Mark]:
+        """Note what the holder does."""
+        self.operation = (path, model)
+        return self.host, self.host.limit.started()
+
+    def finished(self, mark: tuple[Host, Mark], reply: Reply | None, error: BaseException | None) -> None:
+        """Tell the host how a request went."""
+        host, begun = mark
+        if reply is not None:
+            host.limit.finished(begun, queue_s=reply.queue_s)
+            host.answered(reply)
+        elif isinstance(error, (ServerBusyError, OllamaTimeoutError)):
+            host.limit.finished(begun, ok=False)
+        else:
+            host.limit.dropped()
+            if isinstance(error, AnswerError):
+                host.served += 1
+
+    def move(self, error: OllamaError, model: str) -> str | None:
+        """Ask the pool for another host."""
+        return self.move_to(self, error, model)
+
+    def describe(self, now: float, names: dict[int, str]) -> str:
+        """Return who holds it, for how long, doing what."""
+        what = self.operation if isinstance(self.operation, str) else " ".join(self.operation)
+        who = names.get(self.holder, "a thread that has ended")
+        return f"{who} for {now - self.since:.1f} s{f' ({what})' if what else ''}"
+
+
+class Waiter:
+    """A caller in the queue. What it gets is put there by whoever gives, under the pool's lock."""
+
+    __slots__ = ("_lock", "error", "got", "ready")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self.ready = False
+        self.got: Slot | None = None  # None with ready: leave to make a new one
+        self.error: BaseException | None = None
+
+    def give(self, slot: Slot | None) -> None:
+        """Hand over a slot, or the leave to make one."""
+        self.got = slot
+        self.ready = True
+        self.wake()
+
+    def fail(self, error: BaseException) -> None:
+        """Send it away."""
+        self.error = error
+        self.wake()
+
+    def wake(self) -> None:
+        """Let `wait` return."""
+        with contextlib.suppress(RuntimeError):  # woken twice
+            self._lock.release()
+
+    def wait(self, timeout_s: float | None, token: CancelToken | None) -> None:
+        """Block until there is something, the time is over, or the token is cancelled."""
+        limit = -1 if timeout_s is None else min(timeout_s, threading.TIMEOUT_MAX)
+        if token is None:
+            self._lock.acquire(timeout=limit)
+        else:
+            with token.on_cancel(self.wake):
+                self._lock.acquire(timeout=limit)
+
+
+class AsyncWaiter(Waiter):
+    """A caller in the queue that runs on an event loop, which must not block."""
+
+    __slots__ = ("_future", "_loop")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[None] = self._loop.create_future()
+
+    def wake(self) -> None:
+        """Let `wait_async` return; from any thread, also when the loop is gone."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._wake_here)
+
+    def _wake_here(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+    async def wait_async(self, timeout_s: float | None) -> None:
+        """Wait on the loop, until there is something or the time is over."""
+        await asyncio.wait([self._future], timeout=timeout_s)
+
+
+class Lease:
+    """The time that a caller has a slot: ``with pool.get_connection() as client:``, or ``async with pool.acquire()``.
+
+    Attributes
+    ----------
+    wait_s : float
+        Seconds that the checkout waited for a slot.
+    """
+
+    __slots__ = ("_model", "_operation", "_pool", "_slot", "_timeout_s", "wait_s")
+
+    def __init__(
+        self, pool: OllamaConnectionPool, timeout_s: float | None, model: str | None, operation: str
+    ) -> None:
+        self._pool = pool
+        self._timeout_s = timeout_s
+        self._model = model
+        self._operation = operation
+        self._slot: Slot | None = None
+        self.wait_s = 0.0
+
+    def __enter__(self) -> OllamaClient:
+        pool = self._pool
+        slot = pool._pop()
+        if slot is None:
+            slot, self.wait_s = pool._wait(self._timeout_s)
+        return self._taken(slot if pool._plain else pool._prepare(slot, self._model))
+
+    def _taken(self, slot: Slot) -> OllamaClient:
+        pool = self._pool
+        slot.since = now = time.monotonic()
+        slot.holder = threading.get_ident()
+        slot.operation = self._operation
+        if now >= slot.expires:
+            pool._renew(slot, "recycled")
+        if now >= pool._look_at:
+            pool._report_leaks(now)
+        self._slot = slot
+        pool._told(self.wait_s, slot)
+        return slot.client
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            used_s = time.monotonic() - slot.since
+            slot.since = math.nan
+            slot.uses += 1
+            slot.use_s += used_s
+            if used_s > slot.longest_s:
+                slot.longest_s = used_s
+            self._pool._put(slot)
+
+    async def __aenter__(self) -> OllamaClient:
+        pool = self._pool
+        slot = pool._pop()
+        if slot is None:
+            slot, self.wait_s = await pool._wait_async(self._timeout_s)
+        if not pool._plain:
+            slot = await pool._prepare_async(slot, self._model)
+        return self._taken(slot)
+
+    async def __aexit__(self, *exc: Any) -> None:
+        self.__exit__(None, None, None)

@@ -1,0 +1,346 @@
+"""`AnalysisRun`: plan, run, keep every row, and hand it all out as tables."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from analysis_kit import _html
+from analysis_kit.cancellation import CancelToken, current_token
+from analysis_kit.container import get_container
+from analysis_kit.dashboard import Dashboard, in_notebook
+from analysis_kit.engine.engine import AsyncAnalysisEngine, Outcome, Task
+from analysis_kit.errors import ConfigurationError
+from analysis_kit.monitor.monitor import get_monitor
+from analysis_kit.ollama.host import resolve_hosts
+from analysis_kit.ollama.pool import OllamaConnectionPool
+from analysis_kit.results import Examined, Row
+from analysis_kit.run import tables
+from analysis_kit.run.estimate import Estimate, estimate
+from analysis_kit.run.plan import Job, Plan, RunConfig, make_plan
+from analysis_kit.run.server import parallel_notice, pool_for
+from analysis_kit.run.units import Unit
+from analysis_kit.settings import get_settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+_log = logging.getLogger(__name__)
+_last: AnalysisRun | None = None
+
+#: llama.cpp in the embedded server works on two requests at a time; more clients only queue (measured on two cores).
+EMBEDDED_WORKERS = 2
+OPEN = frozenset({"not started", "cancelled"})
+
+
+def last_run() -> AnalysisRun | None:
+    """Return the run that was started last in this process, finished or not; None before the first."""
+    return _last
+
+
+class AnalysisRun:
+    """A run over units x analyzers: await it, look at it while it works, and take its tables.
+
+    Made by `analyze`. Awaiting it again works on what was cancelled or never started; `retry_failed` on what failed.
+
+    Attributes
+    ----------
+    units : tuple of Unit
+        What is analysed.
+    notices : list of str
+        What the user should know: sentences on the server, the models and where the texts went.
+    wall_s : float
+        Seconds that were worked on it so far.
+    """
+
+    def __init__(self, units: Sequence[Unit], config: RunConfig) -> None:
+        self.units = tuple(units)
+        self.notices: list[str] = []
+        self.wall_s = 0.0
+        self._config = config
+        self._embedded = "embedded" in resolve_hosts(config.hosts)
+        usual = EMBEDDED_WORKERS if self._embedded else get_settings().ASYNC_MAX_WORKERS
+        self._workers = config.max_workers or usual
+        self._plan: Plan | None = None
+        self._planning = threading.Lock()  # guards the making of _plan: one thread asks the server
+        self._rows: list[Row] = []
+        self._token: CancelToken | None = None
+        self._watchers: list[Callable[[Row], None]] = []
+
+    # -- before ---------------------------------------------------------------------------------------------------
+
+    def plan(self) -> Plan:
+        """Return what the run will do; made once, and the only part that asks the server before the run.
+
+        Raises
+        ------
+        OllamaUnreachableError
+            If a server is needed and none answers.
+        ConfigurationError
+            If no model was named and the server has none, or several.
+        """
+        with self._planning:
+            if self._plan is None:
+                given = self._config.hosts is not None or bool(get_settings().OLLAMA_HOST)
+                plan = make_plan(self.units, self._config, pool=self._pool, host_given=given)
+                self._rows = [_blank(job) for job in plan.jobs]
+                for notice in plan.notices:
+                    self._say(notice)
+                self._plan = plan
+            return self._plan
+
+    def estimate(self) -> Estimate:
+        """Return calls, tokens, what is cached and the predicted time, before running."""
+        plan = self.plan()
+        known = {name: stat.avg_time for name, stat in get_monitor().get_stats().items()}
+        workers = self._workers if isinstance(self._workers, int) else 1
+        return estimate(plan, workers=workers, seconds_a_call=known)
+
+    def watch(self, watcher: Callable[[Row], None]) -> None:
+        """Have ``watcher`` called with every row that ends, on the thread that runs the loop."""
+        self._watchers.append(watcher)
+
+    # -- running --------------------------------------------------------------------------------------------------
+
+    def __await__(self) -> Generator[Any, None, AnalysisRun]:
+        return self._run(OPEN).__await__()
+
+    async def retry_failed(self) -> AnalysisRun:
+        """Work again on the rows that failed, and on nothing else."""
+        return await self._run(frozenset({"failed"}))
+
+    def cancel(self) -> None:
+        """Stop: queued units never start, running ones are aborted; what is finished stays. From any thread."""
+        token = self._token
+        if token is not None:
+            token.cancel()
+
+    async def _run(self, statuses: frozenset[str]) -> AnalysisRun:
+        global _last  # noqa: PLW0603 - the one process-wide latest run
+        if self._token is not None:
+            raise ConfigurationError("this run is working already; wait for it, or cancel() it first")
+        token = self._token = CancelToken()
+        _last = self
+        get_monitor()  # listens from here on
+        started = time.perf_counter()
+        try:
+            plan = await self._plan_aside(token)
+            tasks = [
+                self._task(index, job)
+                for index, (job, row) in enumerate(zip(plan.jobs, self._rows, strict=True))
+                if row.status in statuses
+            ]
+            engine = self._engine()
+            shown = self._config.dashboard if self._config.dashboard is not None else in_notebook()
+            async with Dashboard(self) if shown else contextlib.nullcontext():
+                await engine.run_tasks(
+                    tasks,
+                    on_outcome=self._keep,
+                    token=token,
+                    on_error=self._config.on_error,
+                    deadline_s=self._config.deadline_s,
+                    timeout_s=self._config.timeout_s,
+                )
+        except BaseException as exc:
+            token.cancel(exc)
+            raise
+        finally:
+            self.wall_s += time.perf_counter() - started
+            self._token = None
+            token.close()
+            if self._rows and self.wall_s:
+                self._conclude()
+        return self
+
+    async def _plan_aside(self, token: CancelToken) -> Plan:
+        """Make the plan on a thread: a server that is slow to answer must not hold up the loop."""
+
+        def work() -> Plan:
+            current_token.set(token)
+            return self.plan()
+
+        return await asyncio.to_thread(work)
+
+    def _task(self, index: int, job: Job) -> Task:
+        call = functools.partial(job.analyzer.examine, job.unit.text, sample=job.repeat)
+        name = f"{job.unit.document}: {job.unit.name}" if job.unit.document != job.unit.name else job.unit.name
+        return Task(key=index, analyzer=job.analyzer.name, unit=name, size=len(job.unit.text), call=call)
+
+    def _keep(self, outcome: Outcome) -> None:
+        row = self._rows[outcome.task.key]
+        examined = outcome.value if isinstance(outcome.value, Examined) else None
+        cached = examined is not None and examined.cached
+        row = replace(
+            row,
+            status="cached" if cached else outcome.status,
+            examined=examined,
+            error=outcome.error,
+            attempts=examined.attempts if examined else outcome.attempts,
+            duration_s=outcome.duration_s,
+            started_at=outcome.started_at,
+        )
+        self._rows[outcome.task.key] = row
+        for watcher in self._watchers:
+            watcher(row)
+
+    def _conclude(self) -> None:
+        workers = self._workers if isinstance(self._workers, int) else 1
+        notice = parallel_notice(self._rows, workers=workers)
+        if notice is not None and not self._embedded:
+            self._say(notice)
+
+    def _engine(self) -> AsyncAnalysisEngine:
+        if self._config.engine is not None:
+            return self._config.engine
+        if self._config.max_workers is None and not self._embedded:
+            shared = get_container().find(AsyncAnalysisEngine)
+            if shared is not None:
+                return shared
+        return AsyncAnalysisEngine(self._workers)
+
+    def _pool(self) -> OllamaConnectionPool:
+        if self._config.pool is not None:
+            return self._config.pool
+        workers = self._workers if isinstance(self._workers, int) else get_settings().OLLAMA_POOL_SIZE
+        hosts = None if self._config.hosts is None else resolve_hosts(self._config.hosts)
+        return pool_for(hosts, workers=workers)
+
+    def _say(self, notice: str) -> None:
+        if notice not in self.notices:
+            self.notices.append(notice)
+            _log.warning("%s", notice)
+
+    # -- after ----------------------------------------------------------------------------------------------------
+
+    def counts(self) -> Counter[str]:
+        """Return how many rows have each status."""
+        return Counter(row.status for row in self._rows)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Every row so far, in table order."""
+        return tuple(self._rows)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one line per document x unit x analyzer (x model x repeat), with `frames.ROW_COLUMNS`."""
+        return tables.rows_frame(self._rows)
+
+    def wide(self) -> pd.DataFrame:
+        """Return one line per document and unit, with the analyzers' scores, labels and values as columns."""
+        return tables.wide_frame(self._rows)
+
+    @property
+    def failures(self) -> pd.DataFrame:
+        """Every row without an answer and why, with `frames.FAILURE_COLUMNS`."""
+        return tables.failures_frame(self._rows)
+
+    def numbers_frame(self) -> pd.DataFrame:
+        """Return one line per number found, with `frames.NUMBER_COLUMNS`."""
+        return tables.numbers_frame(self._rows)
+
+    def stats_frame(self) -> pd.DataFrame:
+        """Return the statistics of the durations by analyzer, with `frames.STATS_COLUMNS`; cached rows are left out."""
+        from analysis_kit.monitor.stats import summary_frame
+
+        return summary_frame(
+            (row.analyzer, row.duration_s, row.examined is not None)
+            for row in self._rows
+            if row.status in {"done", "failed"}
+        )
+
+    def prompt(self, row: int) -> str:
+        """Return the exact request of a row of `to_frame` and the raw reply, ready to paste into a shell.
+
+        Parameters
+        ----------
+        row : int
+            The row's number in `to_frame`.
+        """
+        if not 0 <= row < len(self._rows):
+            raise ConfigurationError(f"row {row}: the table has rows 0 to {len(self._rows) - 1}")
+        found = self._rows[row]
+        text = tables.prompt_text(found)
+        if text is None:
+            raise ConfigurationError(
+                f"row {row} ({found.unit!r}, {found.analyzer!r}) has no prompt: its status is {found.status!r}, "
+                f"its method {(found.examined.finding.method if found.examined else '') or 'none'!r}"
+            )
+        return text
+
+    def sample_for_labelling(self, n: int = 30, *, seed: int = 0) -> pd.DataFrame:
+        """Return ``n`` units in random order with an empty column ``your_label``, to compare the analyzers with a person."""
+        import random
+
+        from analysis_kit import frames
+
+        chosen = random.Random(seed).sample(self.units, min(n, len(self.units)))  # noqa: S311 - a sample, no secret
+        records = [
+            {"document": unit.document, "by": unit.by, "unit": unit.name, "text": unit.text, "your_label": None}
+            for unit in chosen
+        ]
+        return frames.frame(records, frames.LABEL_COLUMNS)
+
+    def plot(self, *, ax: Axes | None = None) -> Axes:
+        """Draw the scores in the order of the call; see `plots.plot_scores`."""
+        from analysis_kit import plots
+
+        return plots.plot_scores(self.to_frame(), ax=ax)
+
+    def explore(self) -> Any:
+        """Return a widget that shows one row at a time: its text with the evidence marked, and its values."""
+        from analysis_kit.dashboard import explorer
+
+        texts = {(unit.document, unit.by, unit.name, unit.position): unit.text for unit in self.units}
+        return explorer([(row, texts[row.document, row.by, row.unit, row.position]) for row in self._rows])
+
+    def __repr__(self) -> str:
+        counts = self.counts()
+        if not counts:
+            return f"<AnalysisRun of {len(self.units)} units, not started>"
+        said = ", ".join(f"{number} {status}" for status, number in counts.most_common())
+        return f"<AnalysisRun {sum(counts.values())} rows of {len(self.units)} units: {said}; {self.wall_s:.1f} s>"
+
+    def _repr_html_(self) -> str:
+        lines: dict[str, list[Row]] = {}
+        for row in self._rows:
+            lines.setdefault(row.analyzer, []).append(row)
+        body = []
+        for analyzer, rows in lines.items():
+            scores = [row.examined.finding.score for row in rows if row.examined]
+            known = [score for score in scores if score is not None]
+            number = Counter(row.status for row in rows)
+            missing = len(rows) - number["done"] - number["cached"]
+            mean = f"{sum(known) / len(known):+.2f}" if known else ""
+            body.append((analyzer, len(rows), number["done"], number["cached"], missing, mean))
+        head = ("analyzer", "rows", "done", "cached", "without answer", "mean score")
+        failed = [row for row in self._rows if row.error is not None][:3]
+        notes = [*self.notices, *(f"{row.analyzer}, {row.unit}: {row.error}" for row in failed)]
+        return _html.block(
+            _html.table(head, body, caption=re.sub(r"^<|>$", "", repr(self))),
+            *(f'<p class="dim">{_html.escape(note)}</p>' for note in notes),
+        )
+
+
+def _blank(job: Job) -> Row:
+    unit = job.unit
+    return Row(
+        document=unit.document,
+        by=unit.by,
+        unit=unit.name,
+        position=unit.position,
+        analyzer=job.analyzer.name,
+        model=job.model,
+        repeat=job.repeat,
+        words=len(unit.text.split()),
+        keep=unit.keep,
+    )

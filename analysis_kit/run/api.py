@@ -1,0 +1,117 @@
+"""`analyze`: the main job in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from analysis_kit.cache import ResultCache, open_cache
+from analysis_kit.engine.engine import AsyncAnalysisEngine
+from analysis_kit.errors import ConfigurationError
+from analysis_kit.ollama.pool import OllamaConnectionPool
+from analysis_kit.run.analysis import AnalysisRun
+from analysis_kit.run.plan import RunConfig, named_analyzers
+from analysis_kit.run.units import units_of
+
+
+def analyze(
+    data: Any,
+    analyzers: Any = None,
+    *,
+    by: str | Sequence[str] = "section",
+    text: str | None = None,
+    id: str | None = None,  # noqa: A002 - the design's own name
+    keep: Sequence[str] = (),
+    model: str | Sequence[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    hosts: str | Sequence[str] | None = None,
+    max_workers: int | Literal["auto"] | None = None,
+    on_error: Literal["collect", "raise"] = "collect",
+    deadline_s: float | None = None,
+    timeout_s: float | None = None,
+    cache: bool | str | ResultCache = True,
+    repeats: int = 1,
+    limit: int | None = None,
+    mask_entities: bool = False,
+    dashboard: bool | None = None,
+    engine: AsyncAnalysisEngine | None = None,
+    pool: OllamaConnectionPool | None = None,
+) -> AnalysisRun:
+    """Analyse every unit of ``data`` with every analyzer, in parallel, and keep one row for each.
+
+    Parameters
+    ----------
+    data : Transcript(s), path, folder, glob, mapping name -> text, or DataFrame
+        A DataFrame needs ``text``.
+    analyzers : name, analyzer, function, or several, optional
+        Default: the four rule analyzers, and `SentimentAnalyzer` where an Ollama server answers.
+    by : {"section", "speaker", "turn"} or several, default "section"
+        How transcripts are cut.
+    text, id, keep : str, str, list of str
+        Columns of a DataFrame: the text, the name of the document, and what comes along into the table.
+    model : str or list of str, optional
+        Default: ``OLLAMA_MODEL``, else the server's only completion model. Several give a row each.
+    options : mapping, optional
+        Ollama options over the kit's own (temperature 0, a fixed seed).
+    hosts : str or list of str, optional
+        Ollama servers, or ``"embedded"``. Default: ``OLLAMA_HOST``, else 127.0.0.1:11434.
+    max_workers : int or "auto", optional
+        Units at the same time; default ``ASYNC_MAX_WORKERS``.
+    on_error : {"collect", "raise"}, default "collect"
+        Keep a failure as a row, or stop at the first.
+    deadline_s, timeout_s : float, optional
+        Seconds for the whole run, and for one unit.
+    cache : bool, URL or ResultCache, default True
+        Whether, and where, answers are kept.
+    repeats : int, default 1
+        How often a model answers each unit, each with a seed of its own.
+    limit : int, optional
+        Try only the first so many units.
+    mask_entities : bool, default False
+        Replace the names of company and people by placeholders (transcripts only).
+    dashboard : bool, optional
+        Show the live dashboard; default: in a notebook.
+    engine, pool : optional
+        Parts of your own.
+
+    Returns
+    -------
+    AnalysisRun
+        Starts when awaited, or by `run_async`.
+
+    Raises
+    ------
+    ConfigurationError
+        At once, if data, columns or analyzers cannot work; when it starts, if no server or model can be had.
+
+    Examples
+    --------
+    >>> from analysis_kit.engine.loop import run_async
+    >>> run = run_async(analyze({"opening": "Revenue grew 12% and margins expanded."}, ["tone"]))
+    >>> run.to_frame()["label"].tolist()
+    ['positive']
+    """
+    if repeats < 1:
+        raise ConfigurationError(f"repeats={repeats}: use 1 or more")
+    if limit is not None and limit < 1:
+        raise ConfigurationError(f"limit={limit}: use 1 or more units, or None for all")
+    if on_error not in {"collect", "raise"}:
+        raise ConfigurationError(f"on_error={on_error!r}: use 'collect' or 'raise'")
+    units = units_of(data, by=by, text=text, id=id, keep=keep, mask_entities=mask_entities)
+    config = RunConfig(
+        analyzers=None if analyzers is None else tuple(named_analyzers(analyzers)),
+        models=(model,) if model is None or isinstance(model, str) else tuple(model),
+        options=dict(options or {}),
+        hosts=hosts,
+        max_workers=max_workers,
+        on_error=on_error,
+        deadline_s=deadline_s,
+        timeout_s=timeout_s,
+        cache=open_cache(cache) if isinstance(cache, str) else cache if isinstance(cache, ResultCache) else None,
+        caching=cache is not False,
+        repeats=repeats,
+        dashboard=dashboard,
+        engine=engine,
+        pool=pool,
+    )
+    return AnalysisRun(units[:limit], config)

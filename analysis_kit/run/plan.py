@@ -1,0 +1,211 @@
+"""What a run will do: which analyzers, which models, which server, and the jobs that follow from them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from analysis_kit.analyzers.base import BaseAnalyzer, as_finding, usable_text
+from analysis_kit.analyzers.complexity import ComplexityAnalyzer
+from analysis_kit.analyzers.deception import DeceptionAnalyzer
+from analysis_kit.analyzers.lexicon import LexiconSentimentAnalyzer
+from analysis_kit.analyzers.llm import LLMAnalyzer
+from analysis_kit.analyzers.numerical import NumericalAnalyzer
+from analysis_kit.analyzers.sentiment import SentimentAnalyzer
+from analysis_kit.cache import ResultCache
+from analysis_kit.container import get_container
+from analysis_kit.engine.engine import AsyncAnalysisEngine
+from analysis_kit.errors import ConfigurationError, OllamaUnreachableError
+from analysis_kit.ollama.host import is_loopback
+from analysis_kit.ollama.pool import OllamaConnectionPool
+from analysis_kit.results import Examined
+from analysis_kit.run.units import Unit
+
+RULES: tuple[type[BaseAnalyzer], ...] = (
+    LexiconSentimentAnalyzer,
+    ComplexityAnalyzer,
+    NumericalAnalyzer,
+    DeceptionAnalyzer,
+)
+LLMS: tuple[type[LLMAnalyzer], ...] = (SentimentAnalyzer,)
+#: The name of each analyzer -> its class.
+REGISTRY: dict[str, type[BaseAnalyzer]] = {cls().name: cls for cls in (*RULES, *LLMS)}
+
+
+class FunctionAnalyzer(BaseAnalyzer):
+    """A user's function, or an analyzer that overrides ``analyze`` whole: it is called as it is, and never cached."""
+
+    kind = "rules"
+
+    def __init__(self, function: Callable[[str], Any], *, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.function = function
+
+    def examine(self, text: str, *, sample: int = 0) -> Examined:
+        """Return what the function says, as a finding."""
+        del sample
+        usable = usable_text(text)
+        with self.monitor.measure(self.name):
+            return Examined(as_finding(self.function(usable), analyzer=self.name))
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """How a run is to be done; the options of `analyze` that are not about its data, with the same names."""
+
+    analyzers: tuple[BaseAnalyzer, ...] | None = None
+    models: tuple[str | None, ...] = (None,)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    hosts: str | Sequence[str] | None = None
+    max_workers: int | Literal["auto"] | None = None
+    on_error: Literal["collect", "raise"] = "collect"
+    deadline_s: float | None = None
+    timeout_s: float | None = None
+    cache: ResultCache | None = None
+    caching: bool = True
+    repeats: int = 1
+    dashboard: bool | None = None
+    engine: AsyncAnalysisEngine | None = None
+    pool: OllamaConnectionPool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One row to be: a unit, an analyzer ready to use, a repeat."""
+
+    unit: Unit
+    analyzer: BaseAnalyzer
+    repeat: int = 0
+
+    @property
+    def model(self) -> str:
+        """The model asked for; empty for rules, and where the server's only model will answer."""
+        return (self.analyzer.model or "") if isinstance(self.analyzer, LLMAnalyzer) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The jobs of a run in table order, and what the user should be told before."""
+
+    jobs: tuple[Job, ...]
+    notices: tuple[str, ...] = ()
+
+    @property
+    def llm_jobs(self) -> tuple[Job, ...]:
+        """The jobs that ask a model."""
+        return tuple(job for job in self.jobs if job.analyzer.kind == "llm")
+
+
+def named_analyzers(analyzers: Any) -> list[BaseAnalyzer]:
+    """Return the analyzers asked for: names, classes, instances, functions, or a mapping name -> any of these.
+
+    Raises
+    ------
+    ConfigurationError
+        If a name is unknown (the nearest is offered), or a thing cannot analyse.
+    """
+    if isinstance(analyzers, (str, BaseAnalyzer, type)) or (callable(analyzers) and not isinstance(analyzers, Iterable)):
+        analyzers = [analyzers]
+    if isinstance(analyzers, Mapping):
+        found = [_analyzer(thing, name=str(name)) for name, thing in analyzers.items()]
+    else:
+        found = [_analyzer(thing) for thing in analyzers]
+    names = [each.name for each in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigurationError(f"two analyzers are called {twice[0]!r}; give a mapping name -> analyzer to tell them apart")
+    if not found:
+        raise ConfigurationError(f"analyzers= is empty; known are {', '.join(REGISTRY)}")
+    return found
+
+
+def _analyzer(thing: Any, *, name: str | None = None) -> BaseAnalyzer:
+    if isinstance(thing, str):
+        if thing not in REGISTRY:
+            near = difflib.get_close_matches(thing, REGISTRY, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigurationError(f"no analyzer is called {thing!r}{hint} Known are {', '.join(REGISTRY)}.")
+        thing = REGISTRY[thing]
+    if isinstance(thing, type) and issubclass(thing, BaseAnalyzer):
+        thing = _made(thing)
+    if isinstance(thing, BaseAnalyzer):
+        if type(thing).analyze is not BaseAnalyzer.analyze:
+            return FunctionAnalyzer(thing.analyze, name=name or thing.name)
+        if name is not None and name != thing.name:
+            thing = thing.with_parts()
+            thing.name = name
+        return thing
+    method = getattr(thing, "analyze", None)
+    if callable(method) and not isinstance(thing, type):
+        return FunctionAnalyzer(method, name=name or type(thing).__name__)
+    if callable(thing) and not isinstance(thing, type):
+        return FunctionAnalyzer(thing, name=name or getattr(thing, "__name__", type(thing).__name__))
+    raise ConfigurationError(
+        f"{thing!r} is no analyzer: give a name ({', '.join(REGISTRY)}), an analyzer, or a function of one text"
+    )
+
+
+def _made(kind: type[BaseAnalyzer]) -> BaseAnalyzer:
+    """Return an analyzer of ``kind``: the container's, where one is registered, so that an override reaches it."""
+    registered = get_container().find(kind)
+    return registered if registered is not None else kind()
+
+
+def make_plan(
+    units: Sequence[Unit], config: RunConfig, *, pool: Callable[[], OllamaConnectionPool], host_given: bool
+) -> Plan:
+    """Return the plan of a run; asks the server which models it has, if any analyzer needs one.
+
+    Parameters
+    ----------
+    units : sequence of Unit
+        What to analyse.
+    config : RunConfig
+        Its analyzers None stands for the rules, and the models' analyzers where a server answers.
+    pool : callable
+        Gives the pool; called only if a server is needed.
+    host_given : bool
+        Whether a host was named: then it must answer.
+
+    Raises
+    ------
+    OllamaUnreachableError
+        If a server is needed and none answers.
+    ConfigurationError
+        If no model was named and the server has none, or several.
+    """
+    chosen = [_made(kind) for kind in (*RULES, *LLMS)] if config.analyzers is None else list(config.analyzers)
+    notices: list[str] = []
+    models: list[str | None] = []
+    if any(isinstance(each, LLMAnalyzer) for each in chosen):
+        try:
+            with pool().get_connection() as client:
+                # to ask for the server's own choice is how an absent server shows at once
+                models = [model or client.default_model() for model in config.models]
+        except OllamaUnreachableError as exc:
+            if config.analyzers is not None or host_given:
+                raise
+            chosen = [each for each in chosen if not isinstance(each, LLMAnalyzer)]
+            notices.append(
+                f"No Ollama server answers at {exc.host}, so the rules analyse alone; for a model start Ollama, "
+                "set OLLAMA_HOST, or use hosts='embedded'."
+            )
+        away = [host for host in pool().hosts if models and not is_loopback(host)]
+        if away:
+            notices.append(f"The texts are sent to {', '.join(away)}, which is not this machine.")
+    ready: list[tuple[BaseAnalyzer, int]] = []
+    for each in chosen:
+        if isinstance(each, LLMAnalyzer):
+            num_ctx = max((each.context_for(unit.text) for unit in units), default=0)
+            for model in [each.model] if each.model else models:
+                twin = each.for_model(model, options=config.options, num_ctx=num_ctx)
+                ready.append((twin.with_parts(pool=pool(), cache=config.cache, caching=config.caching), config.repeats))
+        else:
+            # rules say the same each time, and so need no repeats
+            twin = each.with_parts(pool=config.pool, cache=config.cache, caching=config.caching)
+            ready.append((twin, config.repeats if each.kind == "custom" else 1))
+    jobs = (Job(unit, analyzer, repeat) for unit in units for analyzer, times in ready for repeat in range(times))
+    return Plan(tuple(jobs), tuple(notices))

@@ -1,0 +1,80 @@
+"""What a run has to do with servers: the pools of named hosts, and how many requests a server worked on at once."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterable, Sequence
+
+from analysis_kit.ollama.pool import OllamaConnectionPool, get_pool
+from analysis_kit.results import Row
+from analysis_kit.settings import get_settings
+
+_pools: dict[tuple[str, ...], OllamaConnectionPool] = {}
+_lock = threading.Lock()  # guards _pools
+
+#: Fewer requests than this say too little about a server.
+ENOUGH_REQUESTS = 6
+#: A server that works on fewer than this share of what it is given makes the rest wait.
+BUSY_SHARE = 0.75
+
+
+def pool_for(hosts: Sequence[str] | None, *, workers: int) -> OllamaConnectionPool:
+    """Return the pool for ``hosts`` with room for ``workers``: the process-wide one for None, else one kept per host list."""
+    settings = get_settings()
+    if hosts is None:
+        pool = get_pool()
+        return pool if pool.pool_size >= workers else get_pool(pool_size=workers)
+    with _lock:
+        pool = _pools.get(tuple(hosts))
+        if pool is None or pool.closed:
+            pool = _pools[tuple(hosts)] = OllamaConnectionPool(
+                workers,
+                settings.OLLAMA_MAX_OVERFLOW,
+                settings.OLLAMA_CONNECTION_TIMEOUT,
+                settings.OLLAMA_RECYCLE_AFTER,
+                hosts=hosts,
+            )
+        elif pool.pool_size < workers:
+            pool.resize(pool_size=workers)
+        return pool
+
+
+def parallel_notice(rows: Iterable[Row], *, workers: int) -> str | None:
+    """Return one sentence on how many requests the server worked on at once, and what to set; None if too few were sent.
+
+    The server's own counters say how long it worked for each request; the sum of these, over the time in which at
+    least one request was out, is the number it worked on at once on average.
+    """
+    spans, served, out = [], 0.0, 0.0
+    for row in rows:
+        done = row.examined
+        if row.status != "done" or done is None or not done.host or row.started_at is None:
+            continue
+        work = done.split.load_s + done.split.prompt_s + done.split.generate_s
+        if math.isnan(work) or math.isnan(row.duration_s):
+            continue
+        start = row.started_at.timestamp()
+        spans.append((start, start + row.duration_s))
+        served += work
+        out += row.duration_s
+    if len(spans) < ENOUGH_REQUESTS:
+        return None
+    covered = _covered(sorted(spans))
+    at_once, given = served / covered, out / covered
+    if given < 1.5 or at_once >= BUSY_SHARE * given:  # noqa: PLR2004 - one request at a time shows nothing
+        return f"The server worked on {at_once:.1f} requests at once of the {given:.1f} it had."
+    slots = max(1, round(at_once))
+    return (
+        f"The server worked on {at_once:.1f} requests at once while it had {given:.1f}: the others waited. "
+        f"Set OLLAMA_NUM_PARALLEL={workers} where the server is started, or max_workers={slots} here, which is as fast."
+    )
+
+
+def _covered(spans: Sequence[tuple[float, float]]) -> float:
+    """Return the length of the union of sorted ``spans``."""
+    total, end = 0.0, -math.inf
+    for start, stop in spans:
+        total += max(0.0, stop - max(start, end))
+        end = max(end, stop)
+    return total

@@ -1,0 +1,174 @@
+"""What a run works on: any of the accepted kinds of data becomes a list of `Unit`."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis_kit.errors import ConfigurationError
+from analysis_kit.transcripts.model import Transcript
+from analysis_kit.transcripts.parse import read_transcript
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WAYS = ("section", "speaker", "turn")
+SUFFIXES = {".txt", ".json", ".vtt"}
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One text to analyse: where it is from, what it is called there, and what of the source row comes along."""
+
+    document: str
+    by: str
+    name: str
+    position: int
+    text: str
+    keep: Mapping[str, Any] = field(default_factory=dict)
+
+
+def units_of(
+    data: Any,
+    *,
+    by: str | Sequence[str] = "section",
+    text: str | None = None,
+    id: str | None = None,  # noqa: A002 - the design's own name
+    keep: Sequence[str] = (),
+    mask_entities: bool = False,
+) -> list[Unit]:
+    """Return the units of ``data``, in the data's order.
+
+    Parameters
+    ----------
+    data : Transcript, path, folder, glob, mapping, DataFrame, or an iterable of transcripts or paths
+        A mapping is name -> text.
+    by : {"section", "speaker", "turn"} or several, default "section"
+        How transcripts are cut.
+    text, id, keep
+        Columns of a DataFrame: the text, the document's name (default: the index), and what comes along.
+    mask_entities : bool, default False
+        Replace the company's and the people's names by placeholders (transcripts only), so that a model judges what is
+        said and not who says it.
+
+    Raises
+    ------
+    ConfigurationError
+        If the data is of no known kind, is empty, or lacks a named column.
+    TranscriptError
+        If a file is no transcript.
+    """
+    ways = [by] if isinstance(by, str) else list(by)
+    unknown = [way for way in ways if way not in WAYS]
+    if unknown or not ways:
+        raise ConfigurationError(f"by={by!r}: use {', '.join(map(repr, WAYS))}, or several of them")
+    if hasattr(data, "columns") and hasattr(data, "itertuples"):
+        found = _from_frame(data, text=text, id=id, keep=keep)
+        source = "the DataFrame has no rows"
+    elif text is not None or id is not None or keep:
+        raise ConfigurationError(f"text=, id= and keep= name columns of a DataFrame; the data is {type(data).__name__}")
+    elif isinstance(data, Mapping):
+        found = [Unit(str(name), "text", str(name), i, value) for i, (name, value) in enumerate(data.items())]
+        source = "the mapping is empty"
+    else:
+        transcripts = list(_transcripts(data))
+        found = [unit for one in transcripts for unit in _of_transcript(one, ways, mask_entities=mask_entities)]
+        source = "the transcripts hold no text"
+        mask_entities = False
+    if mask_entities:
+        raise ConfigurationError("mask_entities=True needs transcripts: only they say who speaks and for which company")
+    if not found:
+        raise ConfigurationError(f"there is nothing to analyse: {source}")
+    return found
+
+
+def _from_frame(data: pd.DataFrame, *, text: str | None, id: str | None, keep: Sequence[str]) -> list[Unit]:  # noqa: A002
+    columns = [str(column) for column in data.columns]
+    if text is None:
+        raise ConfigurationError(f"a DataFrame needs text=, the column that holds the text; it has {', '.join(columns)}")
+    if isinstance(keep, str):
+        keep = [keep]
+    for argument, name in [("text", text), ("id", id), *(("keep", name) for name in keep)]:
+        if name is not None and name not in columns:
+            raise ConfigurationError(f"the DataFrame has no column {name!r} ({argument}=); it has {', '.join(columns)}")
+    names = data.index if id is None else data[id]
+    kept = [data[name].tolist() for name in keep]
+    units = []
+    for position, (name, value) in enumerate(zip(names, data[text], strict=True)):
+        # a missing text stays a unit: it ends as a failed row that says so, and is not dropped
+        body = value if isinstance(value, str) else "" if value is None or value != value else str(value)  # noqa: PLR0124
+        along = {column: values[position] for column, values in zip(keep, kept, strict=True)}
+        units.append(Unit(str(name), "row", str(name), position, body, along))
+    return units
+
+
+def _transcripts(data: Any) -> Iterator[Transcript]:
+    if isinstance(data, Transcript):
+        yield data
+    elif isinstance(data, (str, Path)):
+        for path in _paths(data):
+            yield read_transcript(path)
+    elif isinstance(data, Iterable) and not isinstance(data, bytes):
+        for item in data:
+            yield from _transcripts(item)
+    else:
+        raise ConfigurationError(
+            f"cannot analyse {type(data).__name__}; give a Transcript (or several), a path, folder or glob, "
+            "a mapping name -> text, or a DataFrame with text="
+        )
+
+
+def _paths(value: str | Path) -> list[Path]:
+    if isinstance(value, str) and "\n" in value:
+        raise ConfigurationError(
+            "this is text, not a path: give parse_transcript(text), or a mapping such as {'my text': text}"
+        )
+    path = Path(value).expanduser()
+    if path.is_dir():
+        inside = sorted(each for each in path.iterdir() if each.suffix.lower() in SUFFIXES)
+        if not inside:
+            raise ConfigurationError(f"folder {str(path)!r} holds no transcript ({', '.join(sorted(SUFFIXES))})")
+        return inside
+    if not path.exists() and glob.has_magic(str(value)):
+        matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
+        if not matches:
+            raise ConfigurationError(f"no file matches {str(value)!r}")
+        return matches
+    return [path]
+
+
+def _of_transcript(transcript: Transcript, ways: Sequence[str], *, mask_entities: bool) -> Iterator[Unit]:
+    document = transcript.id
+    mask = _mask(transcript) if mask_entities else None
+    for way in ways:
+        if way == "turn":
+            pairs = [(f"{turn.index + 1}: {turn.speaker}", turn.text) for turn in transcript.turns]
+        else:
+            pairs = list((transcript.sections if way == "section" else transcript.speakers).items())
+        for position, (name, text) in enumerate(pairs):
+            unit = Unit(document, way, name, position, text)
+            yield unit if mask is None else replace(unit, text=mask(text))
+
+
+def _mask(transcript: Transcript) -> Any:
+    """Return a function that replaces the call's own names by placeholders."""
+    places: dict[str, str] = {}
+    for number, name in enumerate(transcript.people, start=1):
+        places[name] = f"[PERSON {number}]"
+        for part in name.split():
+            if len(part) > 2:  # noqa: PLR2004 - an initial stands in too many words
+                places.setdefault(part, f"[PERSON {number}]")
+    for name in (transcript.company, transcript.ticker):
+        if name:
+            places[name] = "[COMPANY]"
+    if transcript.company:
+        places.setdefault(transcript.company.split()[0], "[COMPANY]")
+    if not places:
+        return lambda text: text
+    longest_first = sorted(places, key=len, reverse=True)
+    pattern = re.compile(r"\b(?:" + "|".join(map(re.escape, longest_first)) + r")\b")
+    return lambda text: pattern.sub(lambda match: places[match.group()], text)

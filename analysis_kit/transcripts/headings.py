@@ -1,0 +1,134 @@
+"""Which lines are headings: the parts that every call has, the lists of participants, and a text's own headings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from analysis_kit.transcripts.model import Role
+from analysis_kit.transcripts.names import ends_sentence, speaks
+from analysis_kit.transcripts.reading import bare
+
+Part = Literal["", "prepared", "qa"]
+
+_PREPARED = re.compile(
+    r"(?:(?:prepared|opening|management'?s?|formal|introductory) (?:remarks|statements?|presentation)"
+    r"|(?:management )?(?:presentation|discussion)(?: section| session)?|prepared)",
+    re.IGNORECASE,
+)
+_QA = re.compile(
+    r"(?:analyst )?(?:q ?(?:&|and) ?a|q/a|qa|questions?(?: |-)?(?:&|and)(?: |-)?answers?)"
+    r"(?: ?(?:section|session|period|portion))?",
+    re.IGNORECASE,
+)
+_PEOPLE = re.compile(
+    r"(?:(?P<executive>(?:company|corporate|management|executive) participants|executives|company representatives|"
+    r"management team)|(?P<analyst>(?:conference call|analyst|other|external) participants|(?:conference call )?analysts)"
+    r"|(?:call |conference )?(?:participants|presenters|speakers|panelists|attendees))(?: list| present)?\s*(?::\s*(?P<rest>.*))?",
+    re.IGNORECASE,
+)
+_RULE = re.compile(r"[-=_*~#\u2013\u2014]{3,}")
+_FRAME = re.compile(r"^[\[(#*_=\-\u2013\u2014\s]+|[\])#*_=\-\u2013\u2014\s:]+$")
+_MARKDOWN = re.compile(r"#{1,6}\s+(\S.*?)\s*#*")
+_SMALL = {
+    "a",
+    "an",
+    "and",
+    "as",
+    "at",
+    "by",
+    "for",
+    "from",
+    "in",
+    "into",
+    "of",
+    "on",
+    "or",
+    "the",
+    "to",
+    "with",
+}
+_ABOUT_SPEECH = re.compile(
+    r"\b(?:remarks?|statements?|review|overview|opening|introduction|welcome|outlook|guidance|update|discussion|"
+    r"results|strategy|operations|highlights|closing|conclusion)\b",
+    re.IGNORECASE,
+)
+
+
+def is_rule(line: str) -> bool:
+    """Tell whether a line is drawn and not written (``-----``)."""
+    return bool(_RULE.fullmatch(line))
+
+
+def part_of(text: str) -> Part:
+    """Return the part of a call that ``text`` is the usual heading of, "" for any other text.
+
+    Examples
+    --------
+    >>> part_of("QUESTIONS & ANSWERS:"), part_of("Prepared Remarks"), part_of("Outlook")
+    ('qa', 'prepared', '')
+    """
+    if len(text) > 60:  # noqa: PLR2004 - no such heading is longer
+        return ""
+    title = _FRAME.sub("", bare(text))
+    return "prepared" if _PREPARED.fullmatch(title) else "qa" if _QA.fullmatch(title) else ""
+
+
+def people_heading(line: str) -> tuple[Role, str] | None:
+    """Return the role of the people listed under a heading, and what stands behind its colon; None for other lines.
+
+    Examples
+    --------
+    >>> people_heading("Conference Call Participants"), people_heading("Participants: Ada Byrne, CEO")
+    (('analyst', ''), ('unknown', 'Ada Byrne, CEO'))
+    """
+    found = _PEOPLE.fullmatch(_FRAME.sub("", bare(line))) if len(line) < 400 else None  # noqa: PLR2004
+    if not found:
+        return None
+    role: Role = "executive" if found["executive"] else "analyst" if found["analyst"] else "unknown"
+    return role, found["rest"] or ""
+
+
+def own_heading(lines: Sequence[str], index: int, *, label_follows: bool, in_front: bool) -> str | None:
+    """Return the title in a line that is a heading of the text's own, None if it is none.
+
+    Parameters
+    ----------
+    lines : sequence of str
+        The text's lines, stripped.
+    index : int
+        Which line.
+    label_follows : bool
+        Whether the next line with text is a speaker's label. Only then is a line in title case a heading;
+        underlined lines, Markdown headings and lines in capitals are headings in the middle of a speech too.
+    in_front : bool
+        Whether nobody has spoken yet: there a line is a heading only if it speaks of speech ("Opening statement"),
+        for most are titles of the call.
+    """
+    line = lines[index]
+    if len(line) > 120:  # noqa: PLR2004 - speech
+        return None
+    markdown = _MARKDOWN.fullmatch(line)
+    title = bare(markdown[1] if markdown else line).strip("*_").rstrip(":").strip()
+    words = title.split()
+    if not 0 < len(words) <= 10 or ends_sentence(title) or ":" in title or not any(map(str.isalpha, title)):  # noqa: PLR2004
+        return None
+    if in_front and not (label_follows and _ABOUT_SPEECH.search(title)):
+        return None
+    before = index == 0 or not lines[index - 1] or is_rule(lines[index - 1])
+    after = index + 1 == len(lines) or not lines[index + 1]
+    underlined = index + 1 < len(lines) and is_rule(lines[index + 1])
+    if markdown or (before and underlined):
+        return title
+    if (
+        not before
+        or speaks(title)
+        or title[0] in "[("
+        or (len(words) == 1 and not _ABOUT_SPEECH.search(title))
+    ):
+        return None
+    if title.isupper():
+        return title
+    in_title_case = all(word in _SMALL or not word[0].islower() for word in words)
+    return title if in_title_case and label_follows and (after or line.endswith(":")) else None
