@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -17,6 +18,8 @@ from analysis_kit.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 #: Dtypes of the tables. ``json`` is text that holds one JSON value.
 TEXT: Final = "string"
@@ -119,6 +122,12 @@ NUMBER_COLUMNS: Final[Columns] = (
     Column("direction", TEXT, "", "up, down or flat, where said"),
     Column("start", MAYBE_INT, "characters", "where in the unit's text it begins"),
     Column("end", MAYBE_INT, "characters", "where in the unit's text it ends"),
+)
+
+LABEL_COLUMNS: Final[Columns] = (
+    *_UNIT,
+    Column("text", TEXT, "", "what is to be judged"),
+    Column("your_label", TEXT, "", "empty, for a person to fill in"),
 )
 
 METRIC_COLUMNS: Final[Columns] = (
@@ -247,7 +256,7 @@ def _series(values: list[Any], column: Column) -> pd.Series[Any]:
             return pd.Series([_text(v) for v in values], dtype=pd.StringDtype("python"))
         if dtype == JSON:
             texts = [v if v is None or isinstance(v, str) else json_text(v) for v in values]
-            return pd.Series(texts, dtype=pd.StringDtype("python"))
+            return pd.Series([_text(v) for v in texts], dtype=pd.StringDtype("python"))
         if dtype == TIME:
             return pd.Series([_utc(v) for v in values], dtype=pd.DatetimeTZDtype("us", "UTC"))
         if dtype == FLOAT:
@@ -285,7 +294,8 @@ def _text(value: Any) -> str | None:
         return None
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is {type(value).__name__}")
-    return str(value)  # a subclass (an enum member, a notebook's own) must not change how the column compares
+    # a subclass (an enum member) must not change how the column compares, nor a lone surrogate fail its export
+    return _LONE_SURROGATE.sub("\ufffd", str(value))
 
 
 def _utc(value: Any) -> Any:

@@ -162,7 +162,8 @@ class Row:
     repeat: int = 0
     status: Status = "not started"
     examined: Examined | None = None
-    error: BaseException | None = None
+    error_type: str = ""
+    error: str = ""
     attempts: int = 0
     duration_s: float = NAN
     started_at: datetime | None = None

@@ -15,7 +15,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from analysis_kit import cancellation, errors, events
@@ -173,7 +174,7 @@ class _Retry:
         left_s = token.remaining_s() if token is not None else None
         if left_s is not None and state.upcoming_sleep >= left_s:
             return True
-        self.refused = not self.policy.budget.take()
+        self.refused = not (self.policy.budget or shared_budget).take()
         return self.refused
 
     def _tell(self, state: tenacity.RetryCallState) -> None:
@@ -196,33 +197,26 @@ class _Retry:
             )
 
 
+@dataclass(frozen=True, slots=True)
 class _Policy:
     """The options of a retried call, checked once."""
 
-    def __init__(
-        self,
-        max_attempts: int,
-        base_s: float,
-        max_wait_s: float,
-        deadline_s: float | None,
-        retry_on: RetryOn | None,
-        budget: RetryBudget | None,
-        on_attempt: Callable[[int], None] | None,
-    ) -> None:
-        if isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 1:
-            raise errors.ConfigurationError(
-                f"max_attempts={max_attempts!r} must be a whole number, 1 or more."
-            )
-        for name, value in (("base_s", base_s), ("max_wait_s", max_wait_s), ("deadline_s", deadline_s)):
+    max_attempts: int
+    base_s: float
+    max_wait_s: float
+    deadline_s: float | None
+    retry_on: RetryOn | None
+    budget: RetryBudget | None
+    on_attempt: Callable[[int], None] | None
+
+    def __post_init__(self) -> None:
+        count = self.max_attempts
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise errors.ConfigurationError(f"max_attempts={count!r} must be a whole number, 1 or more.")
+        for name in ("base_s", "max_wait_s", "deadline_s"):
+            value = getattr(self, name)
             if value is not None and value < 0:
                 raise errors.ConfigurationError(f"{name}={value!r} must be 0 or more seconds.")
-        self.max_attempts = max_attempts
-        self.base_s = base_s
-        self.max_wait_s = max_wait_s
-        self.deadline_s = deadline_s
-        self.retry_on = retry_on
-        self.budget = shared_budget if budget is None else budget
-        self.on_attempt = on_attempt
 
     def repeats(self, exc: BaseException) -> bool:
         """Return whether the policy allows another attempt after ``exc``."""
@@ -247,14 +241,14 @@ class _Policy:
             retry.attempt()
             return fn(*args, **kwargs)
 
-        flag = self._enter()
+        self._enter()
         try:
             return tenacity.Retrying(**retry.options(), sleep=cancellation.sleep)(attempt)
         except Exception as exc:
             retry.note(exc)
             raise
         finally:
-            _retrying.reset(flag)
+            _retrying.set(False)
 
     async def arun(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Do the same for an async function."""
@@ -268,18 +262,18 @@ class _Policy:
             retry.attempt()
             return await fn(*args, **kwargs)
 
-        flag = self._enter()
+        self._enter()
         try:
             return await tenacity.AsyncRetrying(**retry.options(), sleep=asyncio.sleep)(attempt)
         except Exception as exc:
             retry.note(exc)
             raise
         finally:
-            _retrying.reset(flag)
+            _retrying.set(False)
 
-    def _enter(self) -> Token[bool]:
-        self.budget.call()
-        return _retrying.set(True)
+    def _enter(self) -> None:
+        (self.budget or shared_budget).call()
+        _retrying.set(True)
 
 
 def _name(fn: Callable[..., Any]) -> str:

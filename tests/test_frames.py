@@ -185,6 +185,14 @@ def test_text_column_takes_text_only():
         frame([failure(error=5)], FAILURE_COLUMNS)
 
 
+def test_text_that_no_file_can_hold_is_made_so_that_one_can():
+    """A lone surrogate, in text or inside JSON, becomes U+FFFD, so that the table can be written as UTF-8."""
+    table = frame([{"thread": "a\ud800b", "metadata": {"k": "\udfff"}}], METRIC_COLUMNS)
+    assert table["thread"][0] == "a\ufffdb"
+    assert json.loads(table["metadata"][0]) == {"k": "\ufffd"}
+    table.to_csv().encode("utf-8")
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_every_column_is_described(name):
     """Every column of every table has a meaning in words, and every one in seconds ends in _s."""

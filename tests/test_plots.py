@@ -18,7 +18,14 @@ from matplotlib.figure import Figure
 
 from analysis_kit import plots
 from analysis_kit.errors import ConfigurationError
-from analysis_kit.frames import COMPARE_COLUMNS, ROW_COLUMNS, SPEEDUP_COLUMNS, SPLIT_COLUMNS, frame
+from analysis_kit.frames import (
+    COMPARE_COLUMNS,
+    METRIC_COLUMNS,
+    ROW_COLUMNS,
+    SPEEDUP_COLUMNS,
+    SPLIT_COLUMNS,
+    frame,
+)
 from analysis_kit.plots.html import marks, picture
 from analysis_kit.plots.text import label, seconds
 from analysis_kit.speedup import fit_speedup
@@ -28,13 +35,13 @@ UNITS = ["Prepared remarks", "Q&A 1: Wren Castellane", "Q&A 2: Tomas Okonkwo-Lin
 SPLIT = {"wait_s": 0.1, "queue_s": 0.2, "load_s": 0.0, "prompt_s": 0.5, "generate_s": 1.0, "other_s": 0.05}
 
 
-def row(unit=0, analyzer="lexicon", score=0.5, **values):
+def row(place=0, analyzer="lexicon", score=0.5, **values):
     """Return one record of a run's rows."""
     base = {
         "document": "ACME Q1",
         "by": "section",
-        "unit": UNITS[unit % 3],
-        "position": unit,
+        "unit": UNITS[place % 3],
+        "position": place,
         "analyzer": analyzer,
     }
     common = {
@@ -49,8 +56,8 @@ def row(unit=0, analyzer="lexicon", score=0.5, **values):
     return {
         **base,
         **common,
-        "duration_s": 1.0 + unit,
-        "started_at": START + timedelta(seconds=unit),
+        "duration_s": 1.0 + place,
+        "started_at": START + timedelta(seconds=place),
         **values,
     }
 
@@ -144,7 +151,7 @@ class Strict(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag not in {"img"}:
+        if tag != "img":
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -240,7 +247,7 @@ def test_plotting_loads_no_pyplot_and_changes_no_setting():
 def test_names_of_any_kind_are_drawn_as_text(name):
     """Dollar signs are no mathematics, glyphs that no font has are no warning, long names are shortened."""
     table = rows(row(0, name or "none", unit=name), row(1, "b", unit=name + "2"))
-    metrics = pd.DataFrame({"operation": [name] * 3, "duration_s": [1.0, 2.0, 3.0]})
+    metrics = frame(({"operation": name, "duration_s": took} for took in (1.0, 2.0, 3.0)), METRIC_COLUMNS)
     for ax in (plots.plot_scores(table), plots.plot_heatmap(table), plots.plot_latency(metrics)):
         picture(ax.figure, format="png")
         assert all(len(text.replace(r"\$", "$")) < 130 for text in words(ax))
@@ -493,9 +500,7 @@ def test_throughput_counts_every_unit_once():
 def test_compare_draws_ratio_and_interval_with_its_verdict():
     """Each operation has its ratio, interval and verdict; one measured only once is left out."""
     ax = plots.plot_compare(compared())
-    marks_at = {
-        line.get_marker(): line.get_xdata()[0] for line in ax.lines if line.get_marker() not in {"None", ""}
-    }
+    marks_at = {line.get_marker(): line.get_xdata()[0] for line in ax.lines if line.get_marker() != "None"}
     assert marks_at == {"v": 0.5, "^": 1.5, "o": 1.0}
     bars = [
         list(line.get_xdata())

@@ -37,7 +37,9 @@ def usable_text(text: object) -> str:
     if not isinstance(text, str):
         raise AnalysisError(f"an analyzer needs text (str), and was given {type(text).__name__}")
     if not _INVISIBLE.sub("", text):
-        raise AnalysisError(f"the text is empty ({len(text)} characters, all blank); there is nothing to analyse")
+        raise AnalysisError(
+            f"the text is empty ({len(text)} characters, all blank); there is nothing to analyse"
+        )
     return _LONE_SURROGATE.sub("\ufffd", text)
 
 
@@ -64,7 +66,7 @@ def as_finding(value: object, *, analyzer: str) -> Finding:
         if isinstance(values.get("method"), str):
             lifted["method"] = values.pop("method")
         return Finding(values=values, **lifted)
-    if isinstance(value, bool) or (isinstance(value, (int, float, list, tuple))):
+    if isinstance(value, (bool, int, float, list, tuple)):
         return Finding(values={"value": list(value) if isinstance(value, tuple) else value})
     if isinstance(value, str):
         return Finding(label=value)
@@ -172,7 +174,7 @@ class BaseAnalyzer:
             return False
         return self.cache.get_key(cache_key(**parts, text=usable_text(text), sample=sample)) is not None
 
-    def ask(self, text: str) -> Finding | Mapping[str, Any]:
+    def ask(self, text: str) -> Finding | Mapping[str, Any]:  # noqa: ARG002 - for those who override it
         """Answer for one text; this is what a subclass writes.
 
         Parameters
@@ -214,7 +216,9 @@ class BaseAnalyzer:
         known = self._cached(key)
         if known is not None:
             return known
-        return _IN_FLIGHT.once(key, lambda: self._cached(key) or self._store(key, self._fresh(usable, sample)))
+        return _IN_FLIGHT.once(
+            key, lambda: self._cached(key) or self._store(key, self._fresh(usable, sample))
+        )
 
     def cache_parts(self) -> dict[str, Any] | None:
         """Return what, besides text and sample, tells answers apart; None where answers are not cached."""
@@ -262,7 +266,9 @@ class BaseAnalyzer:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave pool, cache and monitor behind: a worker process fetches its own."""
-        return {key: value for key, value in self.__dict__.items() if key not in {"_cache", "_pool", "_monitor"}}
+        return {
+            key: value for key, value in self.__dict__.items() if key not in {"_cache", "_pool", "_monitor"}
+        }
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} version {self.version}>"

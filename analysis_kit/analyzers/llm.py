@@ -52,7 +52,7 @@ class Identity:
 
 
 class LLMAnalyzer(BaseAnalyzer):
-    """Ask a model one question about each text, and get an answer in the form of a schema.
+    r"""Ask a model one question about each text, and get an answer in the form of a schema.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class LLMAnalyzer(BaseAnalyzer):
     >>> class Guidance(BaseModel):
     ...     label: str
     ...     reason: str
-    >>> guidance = LLMAnalyzer("guidance", "Was guidance raised, cut, kept or not given?\\n{text}", Guidance)
+    >>> guidance = LLMAnalyzer("guidance", "Was guidance raised, cut, kept or not given?\n{text}", Guidance)
     >>> guidance
     <LLMAnalyzer 'guidance' version 1>
     """
@@ -97,7 +97,9 @@ class LLMAnalyzer(BaseAnalyzer):
         version: str = "1",
     ) -> None:
         super().__init__()
-        self.question = Question(name=name, prompt=prompt, schema=schema, version=version, num_predict=num_predict)
+        self.question = Question(
+            name=name, prompt=prompt, schema=schema, version=version, num_predict=num_predict
+        )
         self.name = name
         self.version = version
         self.model = model
@@ -140,7 +142,8 @@ class LLMAnalyzer(BaseAnalyzer):
                 last = self.cache.get_key(key)
                 if last is None:
                     raise
-                self._identity = Identity(*last, seen_now=False)
+                name, digest = last
+                self._identity = Identity(name, digest, seen_now=False)
         return self._identity
 
     def cache_parts(self) -> dict[str, Any] | None:
@@ -192,4 +195,3 @@ class LLMAnalyzer(BaseAnalyzer):
             generated_tokens=reply.generated_tokens,
             exchange=answer.exchange,
         )
-

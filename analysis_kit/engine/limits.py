@@ -21,17 +21,11 @@ _PERIODS_S = {
 
 
 class Cap(Protocol):
-    """Says how many units may run now, and learns from how they went; a pool offers one per server."""
+    """Says how many units may run now; a pool offers one that follows what its servers can do."""
 
     @property
     def limit(self) -> int:
         """Units that may run at once, now; at least 1."""
-
-    def started(self) -> None:
-        """Note that a unit was taken up."""
-
-    def finished(self, duration_s: float, ok: bool) -> None:  # noqa: FBT001 - called once, by position
-        """Note that a unit ended after ``duration_s`` seconds."""
 
 
 class RateLimit:
@@ -143,16 +137,19 @@ class Slots:
                     self._wanted[member] = self._held[member]
         self.deal()
 
-    def must_yield(self, member: Member) -> bool:
+    def must_yield(self, member: Member, *, idle: bool = False) -> bool:
         """Say, between two units, whether this worker's slot is due to another run; it is taken back then."""
         with self._lock:
             held = self._held.get(member, 0)
             limit = max(1, self.limit())
             fair = max(1, limit // max(1, len(self._held)))
             starved = any(
-                self._held[other] < min(fair, self._wanted[other]) for other in self._held if other is not member
+                self._held[other] < min(fair, self._wanted[other])
+                for other in self._held
+                if other is not member
             )
-            due = held > 1 and (sum(self._held.values()) > limit or (starved and held > fair))
+            over = sum(self._held.values()) > limit or (starved and held > fair)
+            due = (held > 1 and over) or (held > 0 and idle and starved)
             if due:
                 self._held[member] = held - 1
         self.deal()

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from analysis_kit.errors import AnalysisError, ConfigurationError
+from analysis_kit.errors import AnalysisError, ConfigurationError, RemoteCause
 from analysis_kit.results import Status
 
 
@@ -80,7 +80,11 @@ def failed(
     started: float | None = None,
 ) -> Outcome:
     """Return the outcome of a task that ended with ``cause``; the error speaks for itself and carries the facts."""
-    words = f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
+    words = (
+        str(cause)
+        if isinstance(cause, RemoteCause)
+        else ": ".join(filter(None, (type(cause).__name__, str(cause))))
+    )
     tried = f"{attempts} attempt{'s' if attempts != 1 else ''}"
     if status == "not started":
         message = f"{task.analyzer} on {task.unit!r} was not started: {words}"
@@ -151,3 +155,15 @@ def is_async(call: Callable[..., Any]) -> bool:
     while isinstance(call, functools.partial):
         call = call.func
     return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(call, "__call__", None))  # noqa: B004 - asks about an async __call__
+
+
+def all_async(items: Sequence[tuple[int, Task]]) -> bool:
+    """Return whether every call is an async function; the first plain one answers."""
+    seen: dict[int, bool] = {}
+    for _, task in items:
+        call = task.call.func if isinstance(task.call, functools.partial) else task.call
+        if id(call) not in seen:
+            seen[id(call)] = is_async(call)
+        if not seen[id(call)]:
+            return False
+    return True

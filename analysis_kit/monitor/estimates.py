@@ -27,6 +27,20 @@ class Interval(NamedTuple):
     note: str = ""
 
 
+#: So many values are sorted faster by numpy, although they have to be handed over.
+_MANY = 500
+
+
+def ranked(values: Sequence[float]) -> Callable[[int], float]:
+    """Return what gives the value at a rank of ``values``, counted from 0 in ascending order."""
+    if len(values) < _MANY:
+        return sorted(values).__getitem__
+    import numpy as np
+
+    at: Callable[[int], float] = np.sort(np.array(values, dtype=float)).item
+    return at
+
+
 def percentile(ordered: Sequence[float], fraction: float) -> float:
     """Return the percentile by linear interpolation between order statistics, as numpy and pandas do by default.
 
@@ -156,8 +170,8 @@ def autocorrelation(values: Sequence[float]) -> float:
 
 
 def is_correlated(values: Sequence[float]) -> bool:
-    """Return whether neighbours in time are alike beyond chance (lag-1 correlation above 1.645 / sqrt(n))."""
-    return autocorrelation(values) > 1.645 / math.sqrt(len(values) or 1)
+    """Return whether neighbours in time are alike beyond chance (lag-1 correlation above 1.96 / sqrt(n), Bartlett)."""
+    return autocorrelation(values) > 1.96 / math.sqrt(len(values) or 1)
 
 
 def effective_count(values: Sequence[float], fraction: float = 0.5) -> float:
@@ -185,7 +199,7 @@ def effective_count(values: Sequence[float], fraction: float = 0.5) -> float:
         return float(count)
     seen = autocorrelation(values)
     r = min(seen + (1 + 4 * seen) / count, 1 - 1 / count)  # the sample value is too low by (1 + 4 r) / n
-    limit = percentile(sorted(values), fraction)
+    limit = percentile_by_rank(ranked(values), count, fraction)
     below = [float(value <= limit) for value in values]
     length = math.ceil(math.sqrt(count))
     blocks = 2 * _block_inflation(below, length) - _block_inflation(below, max(1, length // 2))
@@ -226,8 +240,7 @@ def percentile_interval(values: Sequence[float], fraction: float, *, level: floa
     >>> percentile_interval([0.1] * 20, 0.95)
     Interval(low=nan, high=nan, note='n too small (20)')
     """
-    ordered = sorted(values)
-    return interval_by_rank(len(values), values, fraction, ordered.__getitem__, level=level)
+    return interval_by_rank(len(values), values, fraction, ranked(values), level=level)
 
 
 def interval_by_rank(

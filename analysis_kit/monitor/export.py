@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from analysis_kit.errors import ConfigurationError
 from analysis_kit.frames import json_text
 from analysis_kit.monitor.records import Measurement
-from analysis_kit.monitor.summary import find_bottlenecks, total_time, whole
+from analysis_kit.monitor.summary import find_bottlenecks, whole
 
 if TYPE_CHECKING:
     from analysis_kit.monitor.monitor import PerformanceMonitor
@@ -27,7 +27,7 @@ def to_document(monitor: PerformanceMonitor) -> dict[str, Any]:
     """Return everything ``monitor`` knows as one JSON-ready mapping.
 
     ``schema``; ``exported_at`` (UTC); ``max_metrics``, ``alert_threshold`` (s); ``total_operations``, ``total_time``
-    (s), ``total_failures``; ``operations``: name -> the fields of `OperationStats`; ``splits``: name -> the columns of
+    (s), ``total_failures``, without what takes place inside operations; ``operations``: name -> the fields of `OperationStats`; ``splits``: name -> the columns of
     ``split_frame``; ``bottlenecks``; ``alerts``; ``alert_count``; ``records``: the raw measurements kept.
     """
     snapshots = monitor.snapshot()
@@ -41,7 +41,7 @@ def to_document(monitor: PerformanceMonitor) -> dict[str, Any]:
         "max_metrics": monitor.max_metrics,
         "alert_threshold": monitor.alert_threshold,
         "total_operations": sum(each.count for each in shown),
-        "total_time": total_time(snapshots),
+        "total_time": sum(each.total for each in shown),
         "total_failures": sum(each.failures for each in shown),
         "operations": {each.name: asdict(each.stats()) for each in snapshots},
         "splits": {each.name: each.split.to_record() for each in snapshots if each.split},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import multiprocessing
 import os
 import sys
 import threading
@@ -21,7 +20,6 @@ from analysis_kit.monitor.stats import OperationStats
 from analysis_kit.monitor.summary import find_bottlenecks, html_text, repr_text, summary_text
 from analysis_kit.monitor.tables import split_table, stats_table
 from analysis_kit.monitor.timing import ForwardedTiming, here, names
-from analysis_kit.settings import get_settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -179,6 +177,8 @@ def get_monitor() -> PerformanceMonitor:
 
 def _make_shared() -> PerformanceMonitor:
     global _shared  # noqa: PLW0603 - the one process-wide monitor
+    from analysis_kit.settings import get_settings
+
     settings = get_settings()
     with _lock:
         if _shared is None:
@@ -193,6 +193,8 @@ def _make_shared() -> PerformanceMonitor:
 def _listen(monitor: PerformanceMonitor | None) -> None:
     """Have ``monitor`` and no other listen to the kit's events; None for nobody, so that nobody need build them."""
     global _listener, _stop_listening
+    import multiprocessing
+
     with _lock:
         if _stop_listening is not None:
             _stop_listening()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 from analysis_kit.frames import json_text
-from analysis_kit.monitor.estimates import NAN
+from analysis_kit.monitor.estimates import NAN, ranked
 from analysis_kit.monitor.sketch import LogSketch
 from analysis_kit.monitor.stats import OperationStats, summarise_by_rank
 
@@ -208,7 +208,7 @@ class Operation:
             total=self.total,
             shortest=self.shortest,
             longest=self.longest,
-            recent=tuple(self.raw[: self.folded]),
+            recent=self.raw[: self.folded],
             sketch=self.sketch.copy() if self.count > self.folded else None,
             split=None if self.split is None else self.split.copy(),
         )
@@ -225,7 +225,7 @@ class Snapshot:
     total: float
     shortest: float
     longest: float
-    recent: tuple[Raw, ...]
+    recent: list[Raw]
     sketch: LogSketch | None
     split: Split | None
 
@@ -237,7 +237,7 @@ class Snapshot:
         """Return what gives the duration at a rank of all time, counted from 0 in ascending order."""
         sketch = self.sketch
         if sketch is None:
-            return sorted(self.durations()).__getitem__
+            return ranked(self.durations())
         return lambda rank: min(max(sketch.at(rank), self.shortest), self.longest)
 
     def count_up_to(self, limit: float) -> int:

@@ -33,7 +33,7 @@ class LogSketch:
 
     def __init__(self) -> None:
         self._counts: Counter[int] = Counter()
-        self._fresh = array("f")  # counted later, many at a time: a twentieth of the cost of one by one
+        self._fresh = array("f")  # counted later, many at a time, which is far cheaper than one by one
 
     def add(self, values: Iterable[float]) -> None:
         """Count ``values``; each must be finite and 0 or more."""

@@ -13,6 +13,7 @@ from analysis_kit.monitor.estimates import (
     autocorrelation,
     interval_by_rank,
     percentile_by_rank,
+    ranked,
     wilson_interval,
 )
 
@@ -185,7 +186,7 @@ def summary_frame(rows: Iterable[tuple[str, float, bool]]) -> pd.DataFrame:
             durations.setdefault(operation, []).append(seconds)
             failures[operation] = failures.get(operation, 0) + (not succeeded)
     records = [
-        stats_row(name, summarise(values, failure_count=failures[name]), values, sorted(values).__getitem__)
+        stats_row(name, summarise(values, failure_count=failures[name]), values, ranked(values))
         for name, values in durations.items()
     ]
     return frame(records, STATS_COLUMNS)

@@ -58,13 +58,13 @@ class _Names(dict[int, str]):
 
 
 names = _Names()
-"""Thread number -> the thread's name. A lookup costs half of what a thread-local attribute does."""
+"""Thread number -> the thread's name; a cheaper look-up than that of a thread-local attribute."""
 
 
 class Timing:
     """Times the block it is the context of, or each call of the function it decorates.
 
-    `measure` makes it and fills it in: without an own ``__init__``, as one call less is a tenth of the cost.
+    `measure` makes it and fills it in: without an ``__init__`` of its own, as a call less counts here.
     """
 
     __slots__ = ("metadata", "operation", "start")

@@ -9,9 +9,16 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from analysis_kit.errors import AnswerError, ModelNotFoundError, OllamaError, OllamaUnreachableError
+from analysis_kit.errors import (
+    AnalysisKitError,
+    AnswerError,
+    ModelNotFoundError,
+    OllamaError,
+    OllamaUnreachableError,
+)
 from analysis_kit.ollama.adaptive import AdaptiveLimit
 from analysis_kit.ollama.client import OllamaClient, connectable
+from analysis_kit.ollama.host import EMBEDDED
 from analysis_kit.ollama.reply import ModelInfo, Reply
 from analysis_kit.ollama.shelf import same_model
 
@@ -43,6 +50,7 @@ class Host:
     def __init__(self, name: str, *, api_key: str | None) -> None:
         self.name = name
         self.limit = AdaptiveLimit()
+        self._url = None if name == EMBEDDED else name
         self.out = 0
         self.service_s = math.nan
         self.served = 0
@@ -74,8 +82,11 @@ class Host:
         with self._lock:
             self.served += 1
             self._failures = 0
+            self._url = reply.host
             known = not math.isnan(self.service_s)
-            self.service_s = self.service_s + _SMOOTHING * (service_s - self.service_s) if known else service_s
+            self.service_s = (
+                self.service_s + _SMOOTHING * (service_s - self.service_s) if known else service_s
+            )
             if self._models is not None and not _has(self._loaded, reply.model):
                 self._loaded = (*self._loaded, reply.model)
 
@@ -129,16 +140,36 @@ class Host:
         url = connectable(self.name)
         return OllamaClient(url, connect_timeout_s=PROBE_S, read_timeout_s=PROBE_S, api_key=self._api_key)
 
+    def answers(self) -> bool:
+        """Return whether it answers now; an embedded server that was not started does not."""
+        url = self._url
+        if url is None:
+            return False
+        try:
+            with OllamaClient(
+                url, connect_timeout_s=PROBE_S, read_timeout_s=PROBE_S, api_key=self._api_key
+            ) as client:
+                client.version()
+        except (AnalysisKitError, KeyError):
+            return False
+        return True
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked child, where no other thread holds a lock or a request."""
+        self._lock, self._probing = threading.Lock(), threading.Lock()
+        self.limit = AdaptiveLimit()
+
     def has(self, model: str) -> bool:
         """Return whether it has ``model``, as far as is known."""
         return self._models is None or _has(self._models, model)
 
     def rank(self, model: str | None, usual_s: float) -> tuple[bool, bool, float]:
-        """Return what orders hosts: free before full, loaded before not, then seconds until one more would be done."""
+        """Return what orders hosts: free before full, of the free those with the model loaded, then seconds until done."""
         slots = max(1.0, self.limit.slots or 1.0)
         service_s = usual_s if math.isnan(self.service_s) else self.service_s
         loaded = model is None or self._models is None or _has(self._loaded, model)
-        return self.out >= slots, not loaded, (self.out + 1) * service_s / slots
+        full = self.out >= slots
+        return full, not (full or loaded), (self.out + 1) * service_s / slots
 
     def stats(self) -> dict[str, Any]:
         """Return its figures as JSON values."""
@@ -185,7 +216,8 @@ def nobody(hosts: Sequence[Host], model: str | None) -> OllamaError:
     if up and model is not None:
         names = ", ".join(host.name for host in up)
         return ModelNotFoundError(
-            f"none of the hosts that answer has model {model!r} ({names}); get it with: ollama pull {model}", model=model
+            f"none of the hosts that answer has model {model!r} ({names}); get it with: ollama pull {model}",
+            model=model,
         )
     each = "; ".join(f"{host.name}: {host.last_error or 'not asked yet'}" for host in hosts)
     return OllamaUnreachableError(f"none of the {len(hosts)} hosts answers. {each}", host=hosts[0].name)

@@ -64,7 +64,7 @@ class Calls:
         self._load_timeout_s = load_timeout_s
         self._api_key = api_key
         self._spare: list[Transport] = []
-        self._flying: set[Transport] = set()
+        self.flying: set[Transport] = set()  # those with a call under way
         self.watcher: Watcher | None = None
         self.fit = True  # False once a connection failed: a pool then replaces the client
 
@@ -80,14 +80,9 @@ class Calls:
         """The host that is asked, if that is known without starting anything."""
         return self._base
 
-    @property
-    def idle(self) -> bool:
-        """Whether no call is under way."""
-        return not self._flying
-
     def abort(self, error: BaseException | None = None) -> None:
         """End every call under way, from any thread; ``error`` is what they raise, by default a cancellation."""
-        for transport in tuple(self._flying):
+        for transport in tuple(self.flying):
             transport.abort(error)
 
     def close(self) -> None:
@@ -196,7 +191,7 @@ class Calls:
                 read_timeout_s=self._read_timeout_s,
                 api_key=self._api_key(self.base_url),
             )
-        self._flying.add(transport)
+        self.flying.add(transport)
         try:
             yield transport
         except BaseException as exc:
@@ -206,7 +201,7 @@ class Calls:
                 self._base = None  # the embedded server may come back at another port
             raise
         finally:
-            self._flying.discard(transport)
+            self.flying.discard(transport)
             if len(self._spare) < _MOST_KEPT and transport.base_url == self._base:
                 self._spare.append(transport)
             else:

@@ -284,7 +284,7 @@ class OllamaClient(Shelf):
             Ollama options.
         """
         listed = [usable(text) for text in ([texts] if isinstance(texts, str) else texts)]
-        name = model or self._model or self._only_model("embedding")
+        name = model or self.model or self._only_model("embedding")
         body: dict[str, Any] = {"model": name, "input": listed, "truncate": truncate}
         extra = {
             "dimensions": dimensions,
@@ -328,7 +328,7 @@ class OllamaClient(Shelf):
         self.close()
 
     def __repr__(self) -> str:
-        model = f" model={self._model!r}" if self._model else ""
+        model = f" model={self.model!r}" if self.model else ""
         return f"<OllamaClient {self.calls.known_host or self._host}{model}>"
 
     # inside

@@ -69,6 +69,10 @@ def parse_host(value: str) -> str:
     if scheme not in _SCHEME_PORTS:
         raise ConfigurationError(f"the host {_shown(text)} has scheme {scheme!r}; use http:// or https://")
     hostport, _, path = rest.partition("/")
+    if "@" in hostport:
+        raise ConfigurationError(
+            f"the host {_shown(text)} names a user, which Ollama does not know; a key goes into api_key="
+        )
     host, port_text = _split(hostport)
     if port_text is not None:
         port = _port(port_text, default=port)

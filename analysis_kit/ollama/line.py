@@ -23,6 +23,17 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 #: Bytes read from the socket at once.
 BUFFER_BYTES = 65536
 
+#: A host that went away without a word is noticed after two minutes, however long a model may think.
+_OPTIONS = [
+    *HTTPConnection.default_socket_options,
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, option), value)
+        for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+        if hasattr(socket, option)
+    ),
+]
+
 
 class Line:
     """What is known about a transport's one socket.
@@ -161,6 +172,7 @@ class _Watched(HTTPConnection):
     """Shared by both kinds of connection: tells the line what happens to the socket."""
 
     line: Line
+    _parts: list[bytes] | None = None
 
     def watch(self, line: Line) -> None:
         self.line = line
@@ -185,7 +197,19 @@ class _Watched(HTTPConnection):
         if self.sock is not None:
             # sending a long prompt over a kept connection is not bounded by the connect limit
             self.timeout = self.line.read_timeout_s
-        super().request(*args, **kwargs)
+        # head and body go out in one piece: each sending costs as much as the rest of the request
+        self._parts = []
+        try:
+            super().request(*args, **kwargs)
+        finally:
+            parts, self._parts = self._parts, None
+        self.send(b"".join(parts))
+
+    def send(self, data: Any) -> None:
+        if self._parts is None:
+            super().send(data)
+        else:
+            self._parts.append(data)
 
 
 class _Plain(_Watched):
@@ -217,6 +241,7 @@ class LineAdapter(HTTPAdapter):
 
     def __init__(self, line: Line) -> None:
         self._line = line
+        self._pool: Any = None
         self._classes: dict[str, Callable[..., Any]] = {
             "http": self._pool_maker(urllib3.HTTPConnectionPool, _Plain),
             "https": self._pool_maker(urllib3.HTTPSConnectionPool, _Secure),
@@ -225,14 +250,27 @@ class LineAdapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Make the pool manager, with our connections."""
-        super().init_poolmanager(*args, **kwargs)
+        super().init_poolmanager(*args, socket_options=_OPTIONS, **kwargs)
         self.poolmanager.pool_classes_by_scheme = self._classes
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
         """Make the manager for a proxy, with our connections."""
-        manager = super().proxy_manager_for(*args, **kwargs)
+        manager = super().proxy_manager_for(*args, socket_options=_OPTIONS, **kwargs)
         manager.pool_classes_by_scheme = self._classes
         return manager
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the pool of the one connection; all requests of a line go to one host in one way."""
+        if self._pool is None:
+            self._pool = super().get_connection_with_tls_context(*args, **kwargs)
+        return self._pool
+
+    def close(self) -> None:
+        """Close the connection now; urllib3 would leave that to the garbage collector."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+        super().close()
 
     def _pool_maker(self, pool_class: Any, connection_class: type[_Watched]) -> Callable[..., Any]:
         def connection(*args: Any, **kwargs: Any) -> _Watched:

@@ -19,12 +19,12 @@ class Shelf:
     calls : Calls
         How the server is reached.
     model : str or None
-        The model that is meant where none is named.
+        The model that is meant where none is named; the attribute of that name may be assigned.
     """
 
     def __init__(self, calls: Calls, *, model: str | None) -> None:
         self.calls = calls
-        self._model = model
+        self.model = model
         self._default: str | None = None
 
     @property
@@ -93,7 +93,7 @@ class Shelf:
         ConfigurationError
             If the server has no completion model, or several and none was chosen; the message lists them.
         """
-        chosen = self._model or get_settings().OLLAMA_MODEL or self._default
+        chosen = self.model or get_settings().OLLAMA_MODEL or self._default
         if not chosen:
             chosen = self._default = self._only_model("completion")
         return chosen

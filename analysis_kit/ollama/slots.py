@@ -8,17 +8,23 @@ import math
 import threading
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from analysis_kit import events
 from analysis_kit.cancellation import CancelToken
-from analysis_kit.errors import AnswerError, OllamaError, OllamaTimeoutError, ServerBusyError
+from analysis_kit.errors import (
+    AnswerError,
+    OllamaError,
+    OllamaTimeoutError,
+    ServerBusyError,
+)
 from analysis_kit.ollama.adaptive import Mark
 from analysis_kit.ollama.balance import Host
 from analysis_kit.ollama.client import OllamaClient
 from analysis_kit.ollama.reply import Reply
 
 if TYPE_CHECKING:
-    from analysis_kit.ollama.pool import OllamaConnectionPool
+    from analysis_kit.ollama.connection_pool import OllamaConnectionPool
 
 
 class Mover(Protocol):
@@ -41,23 +47,27 @@ class Slot:
         "host",
         "leaked",
         "longest_s",
+        "longest_wait_s",
         "move_to",
         "operation",
         "since",
         "use_s",
         "uses",
+        "wait_s",
         "worn_at",
     )
 
-    def __init__(self, mover: Mover) -> None:
-        self.client: OllamaClient
-        self.host: Host
+    def __init__(self, client: OllamaClient, host: Host, mover: Mover) -> None:
+        self.client = client
+        self.host = host
         self.move_to = mover
         self.expires = math.inf
         self.worn_at = 0
         self.uses = 0
         self.use_s = 0.0
         self.longest_s = 0.0
+        self.wait_s = 0.0  # that callers waited for it
+        self.longest_wait_s = 0.0
         self.since = math.nan  # monotonic time of the checkout; NaN while nobody holds it
         self.holder = 0
         self.operation: tuple[str, str] | str = ""
@@ -84,6 +94,12 @@ class Slot:
     def move(self, error: OllamaError, model: str) -> str | None:
         """Ask the pool for another host."""
         return self.move_to(self, error, model)
+
+    def waited(self, seconds: float) -> None:
+        """Note how long its new holder waited for it."""
+        self.wait_s += seconds
+        if seconds > self.longest_wait_s:  # noqa: PLR1730 - max() costs four times as much
+            self.longest_wait_s = seconds
 
     def describe(self, now: float, names: dict[int, str]) -> str:
         """Return who holds it, for how long, doing what."""
@@ -117,17 +133,19 @@ class Waiter:
 
     def wake(self) -> None:
         """Let `wait` return."""
-        with contextlib.suppress(RuntimeError):  # woken twice
+        try:  # noqa: SIM105 - suppress() would cost as much as the rest of handing over
             self._lock.release()
+        except RuntimeError:  # it has been woken already
+            pass
 
     def wait(self, timeout_s: float | None, token: CancelToken | None) -> None:
         """Block until there is something, the time is over, or the token is cancelled."""
-        limit = -1 if timeout_s is None else min(timeout_s, threading.TIMEOUT_MAX)
+        limit_s = -1 if timeout_s is None else timeout_s if timeout_s < threading.TIMEOUT_MAX else -1
         if token is None:
-            self._lock.acquire(timeout=limit)
+            self._lock.acquire(True, limit_s)
         else:
             with token.on_cancel(self.wake):
-                self._lock.acquire(timeout=limit)
+                self._lock.acquire(timeout=limit_s)
 
 
 class AsyncWaiter(Waiter):
@@ -149,9 +167,12 @@ class AsyncWaiter(Waiter):
         if not self._future.done():
             self._future.set_result(None)
 
-    async def wait_async(self, timeout_s: float | None) -> None:
-        """Wait on the loop, until there is something or the time is over."""
-        await asyncio.wait([self._future], timeout=timeout_s)
+    async def wait_async(self, timeout_s: float | None, token: CancelToken | None) -> None:
+        """Do as `wait`, on the loop."""
+        if self.ready:
+            return
+        with token.on_cancel(self.wake) if token is not None else contextlib.nullcontext():
+            await asyncio.wait([self._future], timeout=timeout_s)
 
 
 class Lease:
@@ -177,22 +198,28 @@ class Lease:
 
     def __enter__(self) -> OllamaClient:
         pool = self._pool
-        slot = pool._pop()
+        queue = pool.queue
+        slot = None if queue.waiters else queue.pop()
         if slot is None:
-            slot, self.wait_s = pool._wait(self._timeout_s)
-        return self._taken(slot if pool._plain else pool._prepare(slot, self._model))
+            slot, self.wait_s = queue.wait(self._timeout_s)
+        if not pool.plain:
+            slot = pool.prepare(slot, self._model)
+        return self._take(slot)
 
-    def _taken(self, slot: Slot) -> OllamaClient:
+    def _take(self, slot: Slot) -> OllamaClient:
+        self._slot = slot
         pool = self._pool
         slot.since = now = time.monotonic()
         slot.holder = threading.get_ident()
         slot.operation = self._operation
         if now >= slot.expires:
-            pool._renew(slot, "recycled")
-        if now >= pool._look_at:
-            pool._report_leaks(now)
-        self._slot = slot
-        pool._told(self.wait_s, slot)
+            pool.renew(slot, "recycled")
+        if self._model is not None:
+            slot.client.model = self._model
+        if now >= pool.look_at:
+            pool.report_leaks(now)
+        if events.listening():
+            pool.told(self.wait_s, slot.host.name)
         return slot.client
 
     def __exit__(
@@ -202,20 +229,25 @@ class Lease:
         if slot is not None:
             used_s = time.monotonic() - slot.since
             slot.since = math.nan
+            if self._model is not None:
+                slot.client.model = self._pool.model
+            slot.leaked = False
             slot.uses += 1
             slot.use_s += used_s
-            if used_s > slot.longest_s:
+            if used_s > slot.longest_s:  # noqa: PLR1730 - max() costs four times as much
                 slot.longest_s = used_s
-            self._pool._put(slot)
+            self._pool.put(slot)
 
     async def __aenter__(self) -> OllamaClient:
         pool = self._pool
-        slot = pool._pop()
+        slot = pool.queue.pop()
         if slot is None:
-            slot, self.wait_s = await pool._wait_async(self._timeout_s)
-        if not pool._plain:
-            slot = await pool._prepare_async(slot, self._model)
-        return self._taken(slot)
+            slot, self.wait_s = await pool.queue.wait_async(self._timeout_s)
+        if not pool.plain:
+            slot = await pool.prepare_async(slot, self._model)
+        return self._take(slot)
 
-    async def __aexit__(self, *exc: Any) -> None:
-        self.__exit__(None, None, None)
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, exc, trace)

@@ -7,7 +7,7 @@ import re
 from analysis_kit.errors import AnalysisError
 
 _UNSENDABLE = re.compile(r"[\x00\ud800-\udfff]")
-_INVISIBLE = re.compile(r"[\s\ufeff\u200b-\u200f\u2060\x00]+")
+_VISIBLE = re.compile(r"[^\s\ufeff\u200b-\u200f\u2060\x00]")
 
 
 def clean(text: str) -> str:
@@ -18,6 +18,8 @@ def clean(text: str) -> str:
     >>> clean("a\ud83d") == "a\ufffd"
     True
     """
+    if text.isascii() and "\x00" not in text:
+        return text
     return _UNSENDABLE.sub("\ufffd", text)
 
 
@@ -32,7 +34,7 @@ def usable(text: str) -> str:
     """
     if not isinstance(text, str):
         raise AnalysisError(f"a model needs text (str), and was given {type(text).__name__}")
-    if not _INVISIBLE.sub("", text):
+    if _VISIBLE.search(text) is None:
         raise AnalysisError(
             f"the text is empty ({len(text)} characters, all blank); there is nothing to ask about"
         )

@@ -46,7 +46,10 @@ def encode(body: Mapping[str, Any]) -> bytes:
         text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError) as exc:
         raise ConfigurationError(f"the request cannot be written as JSON: {exc}") from exc
-    return clean(text).encode()
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return clean(text).encode()
 
 
 class Transport:

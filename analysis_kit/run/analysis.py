@@ -12,7 +12,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from analysis_kit import _html
 from analysis_kit.cancellation import CancelToken, current_token
@@ -28,6 +29,7 @@ from analysis_kit.run import tables
 from analysis_kit.run.estimate import Estimate, estimate
 from analysis_kit.run.plan import Job, Plan, RunConfig, make_plan
 from analysis_kit.run.server import parallel_notice, pool_for
+from analysis_kit.run.storage import load_run, save_run
 from analysis_kit.run.units import Unit
 from analysis_kit.settings import get_settings
 
@@ -106,6 +108,19 @@ class AnalysisRun:
         workers = self._workers if isinstance(self._workers, int) else 1
         return estimate(plan, workers=workers, seconds_a_call=known)
 
+    def save(self, path: str | Path) -> None:
+        """Write the run, with its texts, as JSON; `AnalysisRun.load` reads it again."""
+        save_run(path, units=self.units, rows=self._rows, notices=self.notices, wall_s=self.wall_s)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Return a saved run with all its tables; it cannot be run again."""
+        saved = load_run(path)
+        run = cls(saved.units, RunConfig(analyzers=()))
+        run._plan, run._rows = Plan(()), saved.rows
+        run.notices, run.wall_s = saved.notices, saved.wall_s
+        return run
+
     def watch(self, watcher: Callable[[Row], None]) -> None:
         """Have ``watcher`` called with every row that ends, on the thread that runs the loop."""
         self._watchers.append(watcher)
@@ -173,23 +188,28 @@ class AnalysisRun:
 
     def _task(self, index: int, job: Job) -> Task:
         call = functools.partial(job.analyzer.examine, job.unit.text, sample=job.repeat)
-        name = f"{job.unit.document}: {job.unit.name}" if job.unit.document != job.unit.name else job.unit.name
+        name = (
+            f"{job.unit.document}: {job.unit.name}" if job.unit.document != job.unit.name else job.unit.name
+        )
         return Task(key=index, analyzer=job.analyzer.name, unit=name, size=len(job.unit.text), call=call)
 
     def _keep(self, outcome: Outcome) -> None:
-        row = self._rows[outcome.task.key]
+        index = cast("int", outcome.task.key)
+        row = self._rows[index]
         examined = outcome.value if isinstance(outcome.value, Examined) else None
         cached = examined is not None and examined.cached
+        cause = outcome.error.__cause__ or outcome.error if outcome.error is not None else None
         row = replace(
             row,
             status="cached" if cached else outcome.status,
             examined=examined,
-            error=outcome.error,
+            error_type=type(cause).__name__ if cause else "",
+            error=(str(cause) or type(cause).__name__) if cause else "",
             attempts=examined.attempts if examined else outcome.attempts,
             duration_s=outcome.duration_s,
             started_at=outcome.started_at,
         )
-        self._rows[outcome.task.key] = row
+        self._rows[index] = row
         for watcher in self._watchers:
             watcher(row)
 
@@ -205,7 +225,7 @@ class AnalysisRun:
         if self._config.max_workers is None and not self._embedded:
             shared = get_container().find(AsyncAnalysisEngine)
             if shared is not None:
-                return shared
+                return cast("AsyncAnalysisEngine", shared)
         return AsyncAnalysisEngine(self._workers)
 
     def _pool(self) -> OllamaConnectionPool:
@@ -285,14 +305,20 @@ class AnalysisRun:
 
         chosen = random.Random(seed).sample(self.units, min(n, len(self.units)))  # noqa: S311 - a sample, no secret
         records = [
-            {"document": unit.document, "by": unit.by, "unit": unit.name, "text": unit.text, "your_label": None}
+            {
+                "document": unit.document,
+                "by": unit.by,
+                "unit": unit.name,
+                "text": unit.text,
+                "your_label": None,
+            }
             for unit in chosen
         ]
         return frames.frame(records, frames.LABEL_COLUMNS)
 
     def plot(self, *, ax: Axes | None = None) -> Axes:
         """Draw the scores in the order of the call; see `plots.plot_scores`."""
-        from analysis_kit import plots
+        import analysis_kit.plots as plots  # noqa: PLR0402
 
         return plots.plot_scores(self.to_frame(), ax=ax)
 
@@ -323,7 +349,7 @@ class AnalysisRun:
             mean = f"{sum(known) / len(known):+.2f}" if known else ""
             body.append((analyzer, len(rows), number["done"], number["cached"], missing, mean))
         head = ("analyzer", "rows", "done", "cached", "without answer", "mean score")
-        failed = [row for row in self._rows if row.error is not None][:3]
+        failed = [row for row in self._rows if row.error][:3]
         notes = [*self.notices, *(f"{row.analyzer}, {row.unit}: {row.error}" for row in failed)]
         return _html.block(
             _html.table(head, body, caption=re.sub(r"^<|>$", "", repr(self))),

@@ -107,7 +107,11 @@ def analyze(
         on_error=on_error,
         deadline_s=deadline_s,
         timeout_s=timeout_s,
-        cache=open_cache(cache) if isinstance(cache, str) else cache if isinstance(cache, ResultCache) else None,
+        cache=open_cache(cache)
+        if isinstance(cache, str)
+        else cache
+        if isinstance(cache, ResultCache)
+        else None,
         caching=cache is not False,
         repeats=repeats,
         dashboard=dashboard,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from analysis_kit.analyzers.base import BaseAnalyzer, as_finding, usable_text
 from analysis_kit.analyzers.complexity import ComplexityAnalyzer
@@ -107,7 +107,9 @@ def named_analyzers(analyzers: Any) -> list[BaseAnalyzer]:
     ConfigurationError
         If a name is unknown (the nearest is offered), or a thing cannot analyse.
     """
-    if isinstance(analyzers, (str, BaseAnalyzer, type)) or (callable(analyzers) and not isinstance(analyzers, Iterable)):
+    if isinstance(analyzers, (str, BaseAnalyzer, type)) or (
+        callable(analyzers) and not isinstance(analyzers, Iterable)
+    ):
         analyzers = [analyzers]
     if isinstance(analyzers, Mapping):
         found = [_analyzer(thing, name=str(name)) for name, thing in analyzers.items()]
@@ -116,7 +118,9 @@ def named_analyzers(analyzers: Any) -> list[BaseAnalyzer]:
     names = [each.name for each in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ConfigurationError(f"two analyzers are called {twice[0]!r}; give a mapping name -> analyzer to tell them apart")
+        raise ConfigurationError(
+            f"two analyzers are called {twice[0]!r}; give a mapping name -> analyzer to tell them apart"
+        )
     if not found:
         raise ConfigurationError(f"analyzers= is empty; known are {', '.join(REGISTRY)}")
     return found
@@ -127,7 +131,9 @@ def _analyzer(thing: Any, *, name: str | None = None) -> BaseAnalyzer:
         if thing not in REGISTRY:
             near = difflib.get_close_matches(thing, REGISTRY, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigurationError(f"no analyzer is called {thing!r}{hint} Known are {', '.join(REGISTRY)}.")
+            raise ConfigurationError(
+                f"no analyzer is called {thing!r}{hint} Known are {', '.join(REGISTRY)}."
+            )
         thing = REGISTRY[thing]
     if isinstance(thing, type) and issubclass(thing, BaseAnalyzer):
         thing = _made(thing)
@@ -142,7 +148,7 @@ def _analyzer(thing: Any, *, name: str | None = None) -> BaseAnalyzer:
     if callable(method) and not isinstance(thing, type):
         return FunctionAnalyzer(method, name=name or type(thing).__name__)
     if callable(thing) and not isinstance(thing, type):
-        return FunctionAnalyzer(thing, name=name or getattr(thing, "__name__", type(thing).__name__))
+        return FunctionAnalyzer(thing, name=name or str(getattr(thing, "__name__", type(thing).__name__)))
     raise ConfigurationError(
         f"{thing!r} is no analyzer: give a name ({', '.join(REGISTRY)}), an analyzer, or a function of one text"
     )
@@ -150,8 +156,8 @@ def _analyzer(thing: Any, *, name: str | None = None) -> BaseAnalyzer:
 
 def _made(kind: type[BaseAnalyzer]) -> BaseAnalyzer:
     """Return an analyzer of ``kind``: the container's, where one is registered, so that an override reaches it."""
-    registered = get_container().find(kind)
-    return registered if registered is not None else kind()
+    registered = get_container().find(cast("Hashable", kind))
+    return kind() if registered is None else cast("BaseAnalyzer", registered)
 
 
 def make_plan(
@@ -202,10 +208,14 @@ def make_plan(
             num_ctx = max((each.context_for(unit.text) for unit in units), default=0)
             for model in [each.model] if each.model else models:
                 twin = each.for_model(model, options=config.options, num_ctx=num_ctx)
-                ready.append((twin.with_parts(pool=pool(), cache=config.cache, caching=config.caching), config.repeats))
+                ready.append(
+                    (twin.with_parts(pool=pool(), cache=config.cache, caching=config.caching), config.repeats)
+                )
         else:
             # rules say the same each time, and so need no repeats
-            twin = each.with_parts(pool=config.pool, cache=config.cache, caching=config.caching)
-            ready.append((twin, config.repeats if each.kind == "custom" else 1))
-    jobs = (Job(unit, analyzer, repeat) for unit in units for analyzer, times in ready for repeat in range(times))
+            parted = each.with_parts(pool=config.pool, cache=config.cache, caching=config.caching)
+            ready.append((parted, config.repeats if each.kind == "custom" else 1))
+    jobs = (
+        Job(unit, analyzer, repeat) for unit in units for analyzer, times in ready for repeat in range(times)
+    )
     return Plan(tuple(jobs), tuple(notices))

@@ -26,18 +26,18 @@ def pool_for(hosts: Sequence[str] | None, *, workers: int) -> OllamaConnectionPo
         pool = get_pool()
         return pool if pool.pool_size >= workers else get_pool(pool_size=workers)
     with _lock:
-        pool = _pools.get(tuple(hosts))
-        if pool is None or pool.closed:
-            pool = _pools[tuple(hosts)] = OllamaConnectionPool(
+        kept = _pools.get(tuple(hosts))
+        if kept is None or kept.closed:
+            kept = _pools[tuple(hosts)] = OllamaConnectionPool(
                 workers,
                 settings.OLLAMA_MAX_OVERFLOW,
                 settings.OLLAMA_CONNECTION_TIMEOUT,
                 settings.OLLAMA_RECYCLE_AFTER,
                 hosts=hosts,
             )
-        elif pool.pool_size < workers:
-            pool.resize(pool_size=workers)
-        return pool
+        elif kept.pool_size < workers:
+            kept.resize(pool_size=workers)
+        return kept
 
 
 def parallel_notice(rows: Iterable[Row], *, workers: int) -> str | None:

@@ -57,15 +57,9 @@ def _record(row: Row) -> dict[str, Any]:
         "digest": done.digest or None,
         "words": row.words,
         "started_at": row.started_at,
-        **_failure(row),
+        "error_type": row.error_type or None,
+        "error": row.error or None,
     }
-
-
-def _failure(row: Row) -> dict[str, Any]:
-    if row.error is None:
-        return {"error_type": None, "error": None}
-    cause = row.error.__cause__ or row.error
-    return {"error_type": type(cause).__name__, "error": str(cause) or type(cause).__name__}
 
 
 def failures_frame(rows: Sequence[Row]) -> pd.DataFrame:
@@ -81,7 +75,8 @@ def failures_frame(rows: Sequence[Row]) -> pd.DataFrame:
             "status": row.status,
             "attempts": row.attempts,
             "duration_s": row.duration_s,
-            **_failure(row),
+            "error_type": row.error_type or None,
+            "error": row.error or None,
         }
         for row in rows
         if row.examined is None
@@ -122,7 +117,11 @@ def wide_frame(rows: Sequence[Row]) -> pd.DataFrame:
             finding = row.examined.finding
             found = {"score": finding.score, "label": finding.label, **finding.values}
             line.update(
-                {f"{name}.{key}": value for key, value in found.items() if isinstance(value, (str, int, float, bool))}
+                {
+                    f"{name}.{key}": value
+                    for key, value in found.items()
+                    if isinstance(value, (str, int, float, bool))
+                }
             )
     columns = list(dict.fromkeys(name for line in lines.values() for name in line))
     return frames.frame(lines.values(), (), extra=columns)

@@ -70,17 +70,23 @@ def units_of(
         found = _from_frame(data, text=text, id=id, keep=keep)
         source = "the DataFrame has no rows"
     elif text is not None or id is not None or keep:
-        raise ConfigurationError(f"text=, id= and keep= name columns of a DataFrame; the data is {type(data).__name__}")
+        raise ConfigurationError(
+            f"text=, id= and keep= name columns of a DataFrame; the data is {type(data).__name__}"
+        )
     elif isinstance(data, Mapping):
         found = [Unit(str(name), "text", str(name), i, value) for i, (name, value) in enumerate(data.items())]
         source = "the mapping is empty"
     else:
         transcripts = list(_transcripts(data))
-        found = [unit for one in transcripts for unit in _of_transcript(one, ways, mask_entities=mask_entities)]
+        found = [
+            unit for one in transcripts for unit in _of_transcript(one, ways, mask_entities=mask_entities)
+        ]
         source = "the transcripts hold no text"
         mask_entities = False
     if mask_entities:
-        raise ConfigurationError("mask_entities=True needs transcripts: only they say who speaks and for which company")
+        raise ConfigurationError(
+            "mask_entities=True needs transcripts: only they say who speaks and for which company"
+        )
     if not found:
         raise ConfigurationError(f"there is nothing to analyse: {source}")
     return found
@@ -89,12 +95,16 @@ def units_of(
 def _from_frame(data: pd.DataFrame, *, text: str | None, id: str | None, keep: Sequence[str]) -> list[Unit]:  # noqa: A002
     columns = [str(column) for column in data.columns]
     if text is None:
-        raise ConfigurationError(f"a DataFrame needs text=, the column that holds the text; it has {', '.join(columns)}")
+        raise ConfigurationError(
+            f"a DataFrame needs text=, the column that holds the text; it has {', '.join(columns)}"
+        )
     if isinstance(keep, str):
         keep = [keep]
     for argument, name in [("text", text), ("id", id), *(("keep", name) for name in keep)]:
         if name is not None and name not in columns:
-            raise ConfigurationError(f"the DataFrame has no column {name!r} ({argument}=); it has {', '.join(columns)}")
+            raise ConfigurationError(
+                f"the DataFrame has no column {name!r} ({argument}=); it has {', '.join(columns)}"
+            )
     names = data.index if id is None else data[id]
     kept = [data[name].tolist() for name in keep]
     units = []
@@ -131,10 +141,12 @@ def _paths(value: str | Path) -> list[Path]:
     if path.is_dir():
         inside = sorted(each for each in path.iterdir() if each.suffix.lower() in SUFFIXES)
         if not inside:
-            raise ConfigurationError(f"folder {str(path)!r} holds no transcript ({', '.join(sorted(SUFFIXES))})")
+            raise ConfigurationError(
+                f"folder {str(path)!r} holds no transcript ({', '.join(sorted(SUFFIXES))})"
+            )
         return inside
     if not path.exists() and glob.has_magic(str(value)):
-        matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
+        matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207 - may be absolute
         if not matches:
             raise ConfigurationError(f"no file matches {str(value)!r}")
         return matches
@@ -162,9 +174,8 @@ def _mask(transcript: Transcript) -> Any:
         for part in name.split():
             if len(part) > 2:  # noqa: PLR2004 - an initial stands in too many words
                 places.setdefault(part, f"[PERSON {number}]")
-    for name in (transcript.company, transcript.ticker):
-        if name:
-            places[name] = "[COMPANY]"
+    for company in filter(None, (transcript.company, transcript.ticker)):
+        places[company] = "[COMPANY]"
     if transcript.company:
         places.setdefault(transcript.company.split()[0], "[COMPANY]")
     if not places:

@@ -108,14 +108,14 @@ def _range(ends: tuple[float, float] | None) -> str:
     return "" if ends is None else f"{ends[0]:.3g} to {ends[1]:.3g}"
 
 
-def fit_speedup(frame: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> SpeedupFit:
+def fit_speedup(frame: pd.DataFrame, *, resamples: int = 2000, seed: int = 0) -> SpeedupFit:
     """Fit a speedup curve and say how many workers help.
 
     Parameters
     ----------
     frame : pandas.DataFrame
         Columns ``workers`` (int) and ``wall_s`` (seconds), one row a measurement, as `measure_speedup` returns it.
-    resamples : int, default 1000
+    resamples : int, default 2000
         Bootstrap resamples behind the intervals: relative residuals are drawn anew from all worker counts.
     seed : int, default 0
         Makes the intervals reproducible.
@@ -131,7 +131,7 @@ def fit_speedup(frame: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) ->
 
     Notes
     -----
-    A measurement far from the others of its worker count (beyond 3.5 standard deviations, taken from the median
+    A measurement far from the others of its worker count (beyond 5 standard deviations, taken from the median
     absolute deviation) counts only as if it lay at that distance, so that one hiccup does not bend the curve.
 
     Examples
@@ -230,9 +230,8 @@ def _checked(frame: pd.DataFrame) -> tuple[Floats, Floats]:
     medians = np.empty_like(log_wall)
     for level in levels:
         medians[n == level] = np.median(log_wall[n == level])
-    reach = (
-        3.5 * 1.4826 * float(np.median(np.abs(log_wall - medians)))
-    )  # 1.4826: from that deviation to a standard one
+    deviation = float(np.median(np.abs(log_wall - medians)))
+    reach = 5 * 1.4826 * deviation  # 1.4826: from a normal's median absolute deviation to its standard one
     return n, np.clip(log_wall, medians - reach, medians + reach) if reach > 0 else log_wall
 
 

@@ -54,7 +54,10 @@ class Certainty(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A line's claim to name a speaker: who, how sure, the speech behind it, the number of lines that it takes."""
+    """A line's claim to name a speaker: who, how sure, the speech behind it, the number of lines that it takes.
+
+    ``opens`` tells whether the line opens a paragraph below the first.
+    """
 
     name: str
     style: Style
@@ -64,6 +67,7 @@ class Claim:
     role: Role = "unknown"
     speech: str = ""
     taken: int = 1
+    opens: bool = False
 
     @property
     def is_bare(self) -> bool:
@@ -93,18 +97,19 @@ def _read(lines: Sequence[str], index: int) -> Claim | None:
     line = lines[index]
     if not line or not (line[0].isalpha() or line[0] in "[(<*_#>0123456789\u200e\u200f\u202a\u202b\u2067"):
         return None
+    opens = index > 0 and not lines[index - 1]
     colon = _colon(line)
     if colon:
         speech = line[colon + 1 :].lstrip("*_ ")
         claim = None if speech.startswith("/") else _read_head(line[:colon], "colon")
-        if claim and (claim.certainty == Certainty.SURE or not read_line(bare(line))):
-            return replace(claim, speech=speech)
+        if claim and not _is_about_the_call(line, claim):
+            return replace(claim, speech=speech, opens=opens)
     if len(line) > _LONGEST_HEAD:
         return None
     claim = _read_head(line, "line")
     if claim is None or claim.certainty == Certainty.SURE:
         return claim
-    if read_line(bare(line)):
+    if _is_about_the_call(line, claim):
         return None
     if claim.is_bare and is_full_name(claim.name) and is_likely_name(claim.name):
         at, found = title_after(lines, index)
@@ -112,6 +117,14 @@ def _read(lines: Sequence[str], index: int) -> Claim | None:
             role, taken = role_of(*found), at - index + 1
             return Claim(claim.name, "line", Certainty.SURE, *found, role, taken=taken)
     return claim
+
+
+def _is_about_the_call(line: str, claim: Claim) -> bool:
+    """Tell whether a line is a title line of the call ("Fernhill Foods: Q3 2025 Earnings Call", "Contents:")."""
+    if claim.certainty == Certainty.SURE:
+        return False
+    facts = read_line(bare(line))
+    return bool(facts) or (facts is not None and claim.certainty == Certainty.KNOWN_ONLY)
 
 
 def _colon(line: str) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from analysis_kit.transcripts.model import Role
-from analysis_kit.transcripts.names import ends_sentence, speaks
+from analysis_kit.transcripts.names import ends_sentence, is_likely_name, speaks
 from analysis_kit.transcripts.reading import bare
 
 Part = Literal["", "prepared", "qa"]
@@ -28,7 +28,7 @@ _PEOPLE = re.compile(
     r"|(?:call |conference )?(?:participants|presenters|speakers|panelists|attendees))(?: list| present)?\s*(?::\s*(?P<rest>.*))?",
     re.IGNORECASE,
 )
-_RULE = re.compile(r"[-=_*~#\u2013\u2014]{3,}")
+_RULE = re.compile(r"[-=_*~#\u2013\u2014](?:\s*[-=_*~#\u2013\u2014]){2,}")
 _FRAME = re.compile(r"^[\[(#*_=\-\u2013\u2014\s]+|[\])#*_=\-\u2013\u2014\s:]+$")
 _MARKDOWN = re.compile(r"#{1,6}\s+(\S.*?)\s*#*")
 _SMALL = {
@@ -51,9 +51,15 @@ _SMALL = {
 }
 _ABOUT_SPEECH = re.compile(
     r"\b(?:remarks?|statements?|review|overview|opening|introduction|welcome|outlook|guidance|update|discussion|"
-    r"results|strategy|operations|highlights|closing|conclusion)\b",
+    r"results|strategy|operations|highlights|closing|conclusion|safe harbor)\b",
     re.IGNORECASE,
 )
+_COURTESY = re.compile(
+    r"\b(?:thank\w*|good (?:morning|afternoon|evening|day|night|luck|question)|hello|hi|bye|goodbye|great|nice|"
+    r"congratulations|okay|ok|right|sure|yes|no|absolutely|exactly|perfect)\b",
+    re.IGNORECASE,
+)
+_INNER_END = re.compile(r"[.!?;]\s")
 
 
 def is_rule(line: str) -> bool:
@@ -100,7 +106,8 @@ def own_heading(lines: Sequence[str], index: int, *, label_follows: bool, in_fro
     index : int
         Which line.
     label_follows : bool
-        Whether the next line with text is a speaker's label. Only then is a line in title case a heading;
+        Whether the next line with text is a speaker's label. Only then is a line in title case a heading,
+        and only if its words are of business or of speech ("Financial Review") and not a courtesy ("Good Morning");
         underlined lines, Markdown headings and lines in capitals are headings in the middle of a speech too.
     in_front : bool
         Whether nobody has spoken yet: there a line is a heading only if it speaks of speech ("Opening statement"),
@@ -112,13 +119,20 @@ def own_heading(lines: Sequence[str], index: int, *, label_follows: bool, in_fro
     markdown = _MARKDOWN.fullmatch(line)
     title = bare(markdown[1] if markdown else line).strip("*_").rstrip(":").strip()
     words = title.split()
-    if not 0 < len(words) <= 10 or ends_sentence(title) or ":" in title or not any(map(str.isalpha, title)):  # noqa: PLR2004
+    if not 0 < len(words) <= 10 or ends_sentence(title) or _INNER_END.search(title):  # noqa: PLR2004
+        return None
+    if ":" in title or not any(map(str.isalpha, title)):
         return None
     if in_front and not (label_follows and _ABOUT_SPEECH.search(title)):
         return None
     before = index == 0 or not lines[index - 1] or is_rule(lines[index - 1])
     after = index + 1 == len(lines) or not lines[index + 1]
-    underlined = index + 1 < len(lines) and is_rule(lines[index + 1])
+    # A rule right above a label belongs to the label.
+    underlined = (
+        index + 1 < len(lines)
+        and is_rule(lines[index + 1])
+        and not (label_follows and index + 2 < len(lines) and lines[index + 2])
+    )
     if markdown or (before and underlined):
         return title
     if (
@@ -131,4 +145,5 @@ def own_heading(lines: Sequence[str], index: int, *, label_follows: bool, in_fro
     if title.isupper():
         return title
     in_title_case = all(word in _SMALL or not word[0].islower() for word in words)
-    return title if in_title_case and label_follows and (after or line.endswith(":")) else None
+    heads = _ABOUT_SPEECH.search(title) or not (is_likely_name(title) or _COURTESY.search(title))
+    return title if in_title_case and heads and label_follows and (after or line.endswith(":")) else None

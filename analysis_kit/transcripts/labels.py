@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from analysis_kit.transcripts.claims import Certainty, Claim
+from analysis_kit.transcripts.claims import Certainty, Claim, Style
 from analysis_kit.transcripts.model import Role, Speaker
 from analysis_kit.transcripts.names import is_full_name, is_likely_name, is_title, nameless_role
 
@@ -67,9 +67,13 @@ class LabelBook:
         counts = Counter(_key(claim) for claim in claims.values() if claim.style in usual)
         # Page heads recur too: bare names on their own lines count only where nobody is named otherwise.
         nobody = not self._known
+        # Where the sure labels open paragraphs, a likely one in the middle of a paragraph ("Alder Creek: ...") is speech.
+        open_up = [claim.opens for index, claim in claims.items() if index and _is_sure(claim, "colon")]
+        parted = len(open_up) > 1 and all(open_up)
         for claim in claims.values():
             recurs = counts[_key(claim)] > 1
-            if (claim.certainty == Certainty.LIKELY and claim.style in usual) or (
+            inside = parted and claim.style == "colon" and not claim.opens
+            if (claim.certainty == Certainty.LIKELY and claim.style in usual and not inside) or (
                 claim.certainty == Certainty.RECURRING and recurs and (nobody or not claim.is_bare)
             ):
                 self._learn(claim.name)
@@ -91,6 +95,10 @@ class LabelBook:
             ):
                 labels[index] = claim
         return labels
+
+
+def _is_sure(claim: Claim, style: Style) -> bool:
+    return claim.certainty == Certainty.SURE and claim.style == style
 
 
 def _key(claim: Claim) -> tuple[str, str | None]:

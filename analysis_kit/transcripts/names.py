@@ -23,33 +23,39 @@ _GRAMMAR = _words(
     should some than thank thanks that their them then there these they this those through under until was we
     were what when where which while who why with would yes you your"""
 )
-#: Words of business and of discourse: a head that begins or ends with one is no name on its own account.
+#: Words of business and of discourse: a head with one is no name on its own account.
 _BUSINESS = _words(
-    """account additionally adjusted agenda americas amortization annual answer answers asia assets assumptions
-    average backlog balance bookings bottom brazil brief briefly business businesses canada capacity capex capital
-    case cash category caution cautionary challenge challenges channel channels china clearly closing commercial
-    company comparable comments conclusion consumer continuing core corporate cost costs countries currency customer
-    customers date debt definition demand dear depreciation detail details digital disclaimer discussion dividend dollars
-    domestic earlier earnings ebitda efficiency emea energy eps equipment europe event example exchange
-    execution expectations expense expenses exports fact facts factor final finally finance financial financials
-    fiscal five focus following footnote forecast foreign forward four fourth free full further germany global good
-    goal goals goodbye great gross group growth guidance half headwinds healthcare hello hi highlights however
-    impact importantly improvement income india industrial industries industry inflation initiative initiatives
-    innovation instructions interest international inventories inventory investment investments item items japan key
-    last leverage line liquidity listen logistics long look loss lower manufacturing margin margins market marketing
-    markets materials math measures message metrics model momentum monthly net next no north note number numbers
-    objective objectives okay one operating operational operations opportunity orders other outlook overall overview
-    part people performance period pillar pillars pipeline plan plans platform point points portfolio prepared
-    presentation price prices pricing priorities priority problem procurement product production products profit
-    profitability program progress project projects purpose quarter quarterly question questions range re reason recall
-    record regarding region regions remarks remember reminder research result results retail retention return
-    revenue revenues review risk risks safe safety sales savings says scale schedule second secondly section sector
-    segment segments semiconductor service services share shares similarly six so software solutions source south
-    spending statement statements step steps still story strategic strategy subject success summary supply
-    sustainability synergies system systems takeaway takeaways target targets tax taxes team technologies technology
-    term terms theme themes therefore thing things third thirdly thought thoughts three throughput time timing title
-    today together tomorrow top topic topics total transition transcript trend trends truth two unit units update
-    value volume volumes warning well wholesale working world year years yesterday"""
+    """account additionally adjusted agenda alert americas amortization annual answer answers asia ask
+    assets assumptions assured average backlog balance begin bluntly bookings bottom brazil brief briefly
+    business businesses canada candidly capacity capex capital case cash category caution cautionary caveat
+    challenge challenges channel channels china clear clearly closing comments commercial company comparable
+    compare conclusion consequently consider consumer continuing core corporate cost costs countries
+    currency customer customers date dear debt definition demand depreciation detail details digital
+    disclaimer disclosure discussion dividend dollars domestic earlier earnings ebitda efficiency emea
+    energy enough eps equipment europe event example exchange execution expectations expense expenses
+    exports fact factor facts fair final finally finance financial financials fiscal five focus following
+    footnote forecast foreign forward four fourth frankly free full fun further germany give global goal
+    goals good goodbye great gross group growth guidance half headwinds healthcare hello hi highlights
+    however imagine impact importantly improvement income indeed india industrial industries industry
+    inflation initiative initiatives innovation instructions interest interestingly international
+    inventories inventory investment investments item items japan keep key last leverage line liquidity
+    listen logistics long look loss lower make manufacturing margin margins market marketing markets
+    materials math measures message metrics mistake model momentum monthly net next no north notably note
+    number numbers objective objectives obviously okay one operating operational operations opportunity
+    orders other outlook overall overview part people performance perhaps period picture pillar pillars
+    pipeline plan plans platform point points portfolio prepared presentation price prices pricing
+    priorities priority pro problem procurement product production products profit profitability program
+    progress project projects purpose put quarter quarterly question questions quick range rather re
+    realistically reason recall record regarding region regions remarks remember reminder research result
+    results retail retention return revenue revenues review risk risks safe safety sales savings say says
+    scale schedule second secondly section sector see segment segments semiconductor service services share
+    shares short similarly simply six so software solutions source south specifically spending spoiler start
+    statement statements step steps still story strategic strategy study subject success summary supply
+    suppose sure sustainability synergies system systems take takeaway takeaways target targets tax taxes
+    team technologies technology term terms theme themes therefore thing things think third thirdly thought
+    thoughts three throughput time timing tip title today together tomorrow top topic topics total
+    transcript transition translation trend trends truth two ultimately unfortunately unit units update
+    value view visit volume volumes warning well wholesale working world year years yesterday"""
 )
 _TITLE = _words(
     """analyst associate avp cao ceo cfo chair chairman chairperson chairwoman chief cio cmo co-founder cofounder
@@ -119,7 +125,7 @@ def is_name(text: str) -> bool:
 
 def speaks(text: str) -> bool:
     """Tell whether ``text`` has a word that names, titles and houses do not have ("our", "this")."""
-    return not _GRAMMAR.isdisjoint(text.casefold().split())
+    return not _GRAMMAR.isdisjoint(word.strip(",;.!?()") for word in text.casefold().split())
 
 
 def is_full_name(text: str) -> bool:
@@ -132,9 +138,8 @@ def is_likely_name(text: str) -> bool:
     words = text.casefold().replace(",", " ").split()
     return (
         not speaks(text)
-        and words[0] not in _CONNECTORS
-        and words[0] not in _BUSINESS
-        and words[-1] not in _BUSINESS
+        and _BUSINESS.isdisjoint(words)
+        and (_CONNECTORS - PARTICLES).isdisjoint(words[:-1])
         and not words[-1].endswith(("tion", "tions", "ment", "ments", "ness", "ities", "ability"))
     )
 
@@ -151,7 +156,7 @@ def _in_capitals(words: list[str], *, allow: frozenset[str]) -> bool:
 def is_title(text: str) -> bool:
     """Tell whether ``text`` is a position ("Vice President of Investor Relations"), and not speech about one."""
     words = text.replace(",", " ").replace("/", " ").replace("&", " ").split()
-    if not 0 < len(words) <= _TITLE_WORDS or ends_sentence(text) or speaks(text):
+    if not 0 < len(words) <= _TITLE_WORDS or text[0] in "([" or ends_sentence(text) or speaks(text):
         return False
     words = [word.strip("().") or "-" for word in words]
     return not _TITLE.isdisjoint(word.casefold() for word in words) and _in_capitals(words, allow=_TITLE)

@@ -105,7 +105,8 @@ def parse_transcript(
         raise ConfigurationError(
             f"format={format!r} is unknown; give one of {', '.join(get_args(Format))}, or none"
         )
-    if not text.strip("\ufeff\u200b\x00 \t\r\n\v\f\xa0"):
+    cleaned = clean(text)
+    if not cleaned.strip(" \t\n\ufffd"):
         raise TranscriptError(
             f"{where} is blank ({len(text):,} characters, no word); a transcript with speaker labels was expected",
             path=source,
@@ -114,9 +115,8 @@ def parse_transcript(
     if layout == "json":
         draft = read_json(text, where)
     elif layout == "vtt":
-        draft = read_webvtt(clean(text), where)
+        draft = read_webvtt(cleaned, where)
     else:
-        cleaned = clean(text)
         plain = read_plain(cleaned)
         if plain is None:
             raise _no_labels(cleaned, where)

@@ -134,7 +134,7 @@ class _Reader:
         """Tell whether the text's first line is the company, to which the lines under it add quarter or date."""
         words = line.split()
         if (
-            len(words) > _LONGEST_NAME
+            not 0 < len(words) <= _LONGEST_NAME
             or words[0][0].islower()
             or (ends_sentence(line) and not is_company(line))
         ):

@@ -55,6 +55,8 @@ class Draft:
     people: dict[str, Speaker] = field(default_factory=dict)
     speeches: list[Speech] = field(default_factory=list)
     header: list[str] = field(default_factory=list)
+    #: Names whose roles the source states: nothing is inferred about them.
+    settled: set[str] = field(default_factory=set)
 
     def meet(self, person: Speaker) -> None:
         """Add what is new about a person; what came first stays."""
@@ -78,9 +80,12 @@ class Draft:
             for index, (speech, name) in enumerate(zip(self.speeches, names, strict=True))
         ]
         for turn in turns:
-            if turn.speaker != UNKNOWN:
-                self.meet(Speaker(turn.speaker))
-        people = [replace(person, role=roles.get(name, person.role)) for name, person in self.people.items()]
+            self.meet(Speaker(turn.speaker))
+        people = [
+            replace(person, role=roles.get(name, person.role))
+            for name, person in self.people.items()
+            if name != UNKNOWN
+        ]
         facts = self.facts
         return Transcript(
             facts.company,
@@ -103,7 +108,11 @@ class Draft:
         for speech in self.speeches:
             name, role = speech.speaker, roles[speech.speaker]
             asking = asking or speech.part == "qa"
-            if role == "unknown" and nameless_role(name) is None and name not in prepared:
+            if (
+                role == "unknown"
+                and name not in prepared
+                and not (nameless_role(name) or name in self.settled)
+            ):
                 answers = before == "analyst" or (before != "operator" and "?" not in speech.text)
                 if announced or (asking and not answers):
                     role = roles[name] = "analyst"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from analysis_kit.errors import TranscriptError
 from analysis_kit.transcripts.header import Facts, find_date, find_quarter
@@ -37,7 +37,7 @@ _COMPANY = ("company", "company_name", "companyName")
 _TICKER = ("ticker", "symbol")
 _DATE = ("date", "call_date", "event_date", "datetime")
 _YEAR = ("year", "fiscal_year", "fiscalYear")
-_ROLES: dict[str, Role] = {"executive": "executive", "analyst": "analyst", "operator": "operator"}
+_ROLES: dict[str, Role] = {role: role for role in get_args(Role)}
 
 
 def read_json(text: str, where: str) -> Draft:
@@ -160,10 +160,13 @@ class _Reader:
         name = bare(clean(label))
         title = bare(clean(_text(facts, _TITLE))) or None
         house = bare(clean(_text(facts, _AFFILIATION))) or None
-        said = _text(facts, ("role",)).strip()
-        role = _ROLES.get(said.casefold()) or nameless_role(name) or role_of(title or said, house)
-        if said and title is None and said.casefold() not in (*_ROLES, "unknown"):
-            title = bare(clean(said))
+        said = bare(clean(_text(facts, ("role",))))
+        role = _ROLES.get(said.casefold())
+        if role:
+            self.draft.settled.add(name)
+        else:
+            title = title or said or None
+            role = nameless_role(name) or role_of(title, house)
         self.draft.meet(Speaker(name, title, house, role))
         return name
 

@@ -110,7 +110,7 @@ class _Watch:
         try:
             yield
         finally:
-            with self._lock, contextlib.suppress(KeyError):
+            with self._lock, contextlib.suppress(KeyError, ValueError):
                 self._selector.unregister(conn)
 
     def _loop(self) -> None:
@@ -118,7 +118,9 @@ class _Watch:
             for key, _ in self._selector.select():
                 if key.data is None:
                     return
-                with self._lock, contextlib.suppress(KeyError):
+                if not _has_ended(key.fileobj):
+                    continue
+                with self._lock, contextlib.suppress(KeyError, ValueError):
                     self._selector.unregister(key.fileobj)
                 key.data.gone = True
                 key.data.event.set()
@@ -676,6 +678,7 @@ class FakeOllama:
                         "context_length": ctx,
                     }
                     for name, ctx in list(self._loaded.items())
+                    if name in self.models
                 ]
             },
         )
@@ -817,6 +820,17 @@ def _body(value: Any) -> tuple[bytes, str]:
     if isinstance(value, str):
         return value.encode(), "text/plain; charset=utf-8"
     return _json(value), "application/json; charset=utf-8"
+
+
+def _has_ended(conn: socket.socket) -> bool:
+    """Return whether the client has closed; a descriptor may have found a new owner since its event was reported."""
+    try:
+        seen = socket.socket.recv(conn, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return seen in (b"", b"\x15")  # 0x15: a TLS alert
 
 
 def _end(conn: socket.socket, *, reset: bool) -> None:

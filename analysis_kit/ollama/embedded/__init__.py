@@ -6,4 +6,6 @@
 from analysis_kit.ollama.embedded.catalog import MODEL_NAME as MODEL_NAME
 from analysis_kit.ollama.embedded.catalog import is_demo_model as is_demo_model
 from analysis_kit.ollama.embedded.process import EmbeddedOllama as EmbeddedOllama
+from analysis_kit.ollama.embedded.process import crash_note as crash_note
 from analysis_kit.ollama.embedded.process import embedded_url as embedded_url
+from analysis_kit.ollama.embedded.serve import serve as serve

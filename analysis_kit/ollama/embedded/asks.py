@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +30,13 @@ class ApiError(Exception):
         self.text = text
 
 
-_GO_TYPES = {"text": "string", "bool": "bool", "int": "int", "list": "[]interface {}", "object": "map[string]interface {}"}
+_GO_TYPES = {
+    "text": "string",
+    "bool": "bool",
+    "int": "int",
+    "list": "[]interface {}",
+    "object": "map[string]interface {}",
+}
 _FIELDS: dict[str, dict[str, str]] = {
     "GenerateRequest": {
         "model": "text", "prompt": "text", "suffix": "text", "system": "text", "template": "text", "context": "list",
@@ -44,6 +50,9 @@ _FIELDS: dict[str, dict[str, str]] = {
     "EmbedRequest": {"model": "text", "truncate": "bool", "dimensions": "int", "options": "object"},
     "EmbeddingRequest": {"model": "text", "prompt": "text", "options": "object"},
     "ShowRequest": {"model": "text", "name": "text", "system": "text", "verbose": "bool", "options": "object"},
+    "ChatCompletionRequest": {
+        "model": "text", "messages": "list", "stream": "bool", "stream_options": "object", "response_format": "object",
+    },
     "Message": {
         "role": "text", "content": "text", "thinking": "text", "images": "list", "tool_calls": "list",
         "tool_name": "text", "tool_call_id": "text",
@@ -91,9 +100,20 @@ def parse_body(body: bytes, kind: str) -> dict[str, Any]:
         value = _without_lone_surrogates(value)
     if not isinstance(value, dict):
         raise ApiError(400, f"json: cannot unmarshal {_go_kind(value)} into Go value of type api.{kind}")
+    return check(value, kind)
+
+
+def check(value: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Return a request of ``kind`` without its nulls, its field types checked.
+
+    Raises
+    ------
+    ApiError
+        400, in the words of Go's decoder.
+    """
     request = {key: item for key, item in value.items() if item is not None}
     _check_types(request, kind, kind, "")
-    for message in request.get("messages", ()):
+    for message in request.get("messages", ()) if kind == "ChatRequest" else ():
         if not isinstance(message, dict):
             raise ApiError(400, _mismatch(message, kind, "messages", "api.Message"))
         _check_types(message, "Message", kind, "messages.")
@@ -118,10 +138,11 @@ def think_of(request: Mapping[str, Any]) -> bool | str | None:
     """Return the request's ``think``: a bool, a level, or None where it says nothing."""
     think = request.get("think")
     if think is None or isinstance(think, bool) or think in {"low", "medium", "high", "max"}:
-        return think  # type: ignore[no-any-return]
+        return think
     if isinstance(think, str):
         raise ApiError(
-            400, f'invalid think value: {json.dumps(think)} (must be "high", "medium", "low", "max", true, or false)'
+            400,
+            f'invalid think value: {json.dumps(think)} (must be "high", "medium", "low", "max", true, or false)',
         )
     raise ApiError(400, f"think must be a boolean or string (got {_go_kind(think)})")
 
@@ -134,28 +155,43 @@ def options_of(request: Mapping[str, Any]) -> dict[str, Any]:
     ApiError
         500, naming the option of a wrong type.
     """
-    options = dict(_DEFAULTS)
-    for key, value in request.get("options", {}).items():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if value is None:
-            continue
-        if key in _INTEGERS:
-            if not number or not math.isfinite(value):
-                raise ApiError(500, f'option "{key}" must be of type integer')
-            options[key] = max(-(2**31), min(int(value), 2**31 - 1))
-        elif key in _NUMBERS:
-            if not number or not math.isfinite(value):
-                raise ApiError(500, f'option "{key}" must be of type float32')
-            options[key] = float(value)
-        elif key == "stop":
-            if not isinstance(value, list):
-                raise ApiError(500, 'option "stop" must be of type array')
-            if not all(isinstance(item, str) for item in value):
-                raise ApiError(500, 'option "stop" must be of an array of strings')
-            options[key] = [item for item in value if item]
-        elif key == "use_mmap" and not isinstance(value, bool):
-            raise ApiError(500, 'option "use_mmap" must be of type boolean')
-    return options
+    given = {key: value for key, value in request.get("options", {}).items() if value is not None}
+    return _DEFAULTS | {key: _OPTIONS[key](key, value) for key, value in given.items() if key in _OPTIONS}
+
+
+def _integer(key: str, value: Any) -> int:
+    if not _is_number(value):
+        raise ApiError(500, f'option "{key}" must be of type integer')
+    return max(-(2**31), min(int(value), 2**31 - 1))
+
+
+def _real(key: str, value: Any) -> float:
+    if not _is_number(value):
+        raise ApiError(500, f'option "{key}" must be of type float32')
+    return float(value)
+
+
+def _texts(key: str, value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise ApiError(500, f'option "{key}" must be of type array')
+    if not all(isinstance(item, str) for item in value):
+        raise ApiError(500, f'option "{key}" must be of an array of strings')
+    return [item for item in value if item]
+
+
+def _flag(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ApiError(500, f'option "{key}" must be of type boolean')
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_OPTIONS: dict[str, Callable[[str, Any], Any]] = {
+    **dict.fromkeys(_INTEGERS, _integer), **dict.fromkeys(_NUMBERS, _real), "stop": _texts, "use_mmap": _flag,
+}  # fmt: skip
 
 
 def shape_for(options: Mapping[str, Any], shape: Shape, *, trained_ctx: int, shift: bool) -> Shape:
@@ -178,7 +214,8 @@ def ctx_of(options: Mapping[str, Any], shape: Shape, *, trained_ctx: int) -> int
     """Return the tokens of context this request may use: its ``num_ctx``, at least 4, at most the trained length."""
     if "num_ctx" not in options:
         return shape.ctx
-    return min(max(options["num_ctx"], _LEAST_CTX), trained_ctx or options["num_ctx"])
+    asked = max(int(options["num_ctx"]), _LEAST_CTX)
+    return min(asked, trained_ctx) if trained_ctx else asked
 
 
 def sampling_of(options: Mapping[str, Any], ctx: int) -> dict[str, Any]:

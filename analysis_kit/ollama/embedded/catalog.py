@@ -144,7 +144,7 @@ class Model:
             "capabilities": self.capabilities,
         }
 
-    def show(self, *, verbose: bool) -> dict[str, Any]:
+    def show(self, *, system: str, verbose: bool) -> dict[str, Any]:
         """Return the model card of ``/api/show``; vocabularies are None."""
         facts = self.header.metadata
         info = {key: value for key, value in facts.items() if key != "tokenizer.chat_template"}
@@ -159,6 +159,8 @@ class Model:
             "capabilities": self.capabilities,
             "modified_at": self.modified_at,
         }
+        if system:
+            card["system"] = system
         if licence := facts.get("general.license"):
             card["license"] = licence
         return card
@@ -203,7 +205,10 @@ def _kept_digest(path: Path) -> str:
     if mark not in kept:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        kept = {**{key: value for key, value in kept.items() if Path(key.split("|")[0]) != path}, mark: digest}
+        kept = {
+            **{key: value for key, value in kept.items() if Path(key.split("|")[0]) != path},
+            mark: digest,
+        }
         _keep(kept_file, kept)
     return kept[mark]
 

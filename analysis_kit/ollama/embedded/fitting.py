@@ -29,8 +29,12 @@ def _too_long(tokens: int, ctx: int) -> ApiError:
 def surely_fits(body: Mapping[str, Any], ctx: int) -> bool:
     """Return whether a chat request fits ``ctx`` tokens for certain: no token is shorter than a byte."""
     messages = body["messages"]
-    size = _TEMPLATE_BYTES + len(json.dumps(body.get("tools", ()), ensure_ascii=False).encode("utf-8", "replace"))
-    size += sum(len(json.dumps(message, ensure_ascii=False).encode("utf-8", "replace")) for message in messages)
+    size = _TEMPLATE_BYTES + len(
+        json.dumps(body.get("tools", ()), ensure_ascii=False).encode("utf-8", "replace")
+    )
+    size += sum(
+        len(json.dumps(message, ensure_ascii=False).encode("utf-8", "replace")) for message in messages
+    )
     return size + _MESSAGE_BYTES * len(messages) < ctx
 
 
@@ -38,7 +42,7 @@ async def count(seat: Seat, body: Mapping[str, Any]) -> int:
     """Return the tokens of a chat request's rendered prompt."""
 
     def run() -> int:
-        return len(seat.llama.tokenize(seat.llama.render({**body, "add_generation_prompt": True})))
+        return len(seat.llama.tokenize(seat.llama.render(dict(body))))
 
     return await seat.call(run)
 
@@ -72,7 +76,9 @@ async def fit_chat(seat: Seat, body: dict[str, Any], ctx: int, *, truncate: bool
     kept = without(low)
     if (left := await count(seat, kept)) >= ctx:
         raise _too_long(left, ctx)
-    _log.warning("dropped the %d oldest messages of %d: %d of %d tokens stay", low, len(messages), left, tokens)
+    _log.warning(
+        "dropped the %d oldest messages of %d: %d of %d tokens stay", low, len(messages), left, tokens
+    )
     return kept
 
 
@@ -98,5 +104,7 @@ async def fit_prompt(
     keep = ctx - 1 if keep < 0 else min(keep, ctx - 1)
     room = min(ctx - 1, keep + max(1, (ctx - keep) // 2))
     last = room - keep
-    _log.warning("cut a prompt of %d tokens to %d: its first %d and its last %d", len(tokens), room, keep, last)
+    _log.warning(
+        "cut a prompt of %d tokens to %d: its first %d and its last %d", len(tokens), room, keep, last
+    )
     return [*tokens[:keep], *(tokens[-last:] if last else ())]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from analysis_kit.ollama.embedded import asks
 from analysis_kit.ollama.embedded.asks import ApiError
 from analysis_kit.ollama.embedded.fitting import fit_chat, fit_prompt, surely_fits
 from analysis_kit.ollama.embedded.grammar import any_object_grammar, compact_grammar
-from analysis_kit.ollama.embedded.llama import LlamaError
+from analysis_kit.ollama.embedded.llama import Llama, LlamaError
 from analysis_kit.ollama.embedded.runner import Runner, Seat
 
 Piece = dict[str, Any]
@@ -51,11 +53,10 @@ class Generation:
         self.keep_alive_s = asks.keep_alive_s(request)
         self.think = asks.think_of(request)
         self._tool_calls: dict[int, dict[str, Any]] = {}
-        self._prompt = ""  # as it was sent, where the reply's `context` needs it
         self._text: list[str] = []
         if self.wants_unload:
             return
-        _check_capabilities(request, runner, self.think, chat=chat)
+        _check_capabilities(request, runner, think=self.think, chat=chat)
         self.options = asks.options_of(request)
 
     @property
@@ -68,7 +69,7 @@ class Generation:
         """Whether the request only unloads the model."""
         return self.empty and self.keep_alive_s == 0
 
-    async def pieces(self) -> AsyncIterator[Piece]:
+    async def pieces(self) -> AsyncGenerator[Piece, None]:
         """Yield the objects of the answer; the last has ``done`` true.
 
         Raises
@@ -80,7 +81,8 @@ class Generation:
         shift = self.request.get("shift", True)
         try:
             async with self.runner.seat(
-                lambda shape: asks.shape_for(self.options, shape, trained_ctx=trained, shift=shift), self.keep_alive_s
+                lambda shape: asks.shape_for(self.options, shape, trained_ctx=trained, shift=shift),
+                self.keep_alive_s,
             ) as seat:
                 if self.empty:
                     yield self.alone("load")
@@ -91,13 +93,15 @@ class Generation:
                     rendered = await seat.call(seat.llama.render, body) if as_chat else body["prompt"]
                     yield self._piece("") | {"_debug_info": {"rendered_template": rendered}}
                     return
+                before = self._context_before(seat, body)
                 async with aclosing(seat.stream(body, chat=as_chat)) as chunks:
                     async for chunk in chunks:
                         for choice in chunk.get("choices", ()):
                             if piece := self._part(choice):
                                 yield piece
                             if reason := choice.get("finish_reason"):
-                                yield await self._last(reason, chunk.get("timings", {}), seat)
+                                last = self._last(reason, chunk.get("timings", {}), seat)
+                                yield last | await self._context(seat, before)
         except LlamaError as exc:
             raise ApiError(exc.status, str(exc)) from exc
 
@@ -113,26 +117,30 @@ class Generation:
         if request.get("logprobs"):
             count = max(1, request.get("top_logprobs", 0))
             body |= {"logprobs": True, "top_logprobs": count, "n_probs": count}
+        if self.chat or not request.get("raw"):
+            body |= self._template_options() | {"messages": self._messages()}
         if self.chat:
-            body |= self._template_options()
-            body["messages"] = [_to_openai(message) for message in request["messages"]]
             if request.get("tools"):
                 body["tools"] = request["tools"]
-            return await fit_chat(seat, body, ctx, truncate=truncate), True
-        prompt = request["prompt"]
-        if not request.get("raw"):
-            system = [{"role": "system", "content": request["system"]}] if request.get("system") else []
-            body |= self._template_options()
-            body["messages"] = [*system, {"role": "user", "content": prompt}]
-            if surely_fits(body, ctx) and not request.get("context"):
-                return body, True
-            prompt = await seat.call(seat.llama.render, body)
+            body = await fit_chat(seat, body, ctx, truncate=truncate)
+        elif request.get("raw") or request.get("context") or not surely_fits(body, ctx):
+            prompt = request["prompt"]
+            if body.pop("messages", None) is not None:
+                prompt = await seat.call(seat.llama.render, body | {"messages": self._messages()})
             if request.get("context"):
                 prompt = await seat.call(seat.llama.detokenize, request["context"]) + prompt
-        body.pop("messages", None)
-        keep = self.options["num_keep"]
-        body["prompt"] = await fit_prompt(seat, prompt, ctx, keep=keep, truncate=truncate, shift=shift)
-        return body, False
+            keep = self.options["num_keep"]
+            body["prompt"] = await fit_prompt(seat, prompt, ctx, keep=keep, truncate=truncate, shift=shift)
+        if not shift:  # the context that is loaded may be larger than the one asked for: the answer ends with that
+            used = len(await seat.call(_prompt_tokens, seat.llama, body))
+            body["max_tokens"] = max(1, min(body["max_tokens"], ctx - used))
+        return body, "messages" in body
+
+    def _messages(self) -> list[dict[str, Any]]:
+        if self.chat:
+            return [_to_openai(message) for message in self.request["messages"]]
+        system = [{"role": "system", "content": self.request["system"]}] if self.request.get("system") else []
+        return [*system, {"role": "user", "content": self.request["prompt"]}]
 
     def _template_options(self) -> dict[str, Any]:
         if "thinking" not in self.runner.model.capabilities:
@@ -148,7 +156,13 @@ class Generation:
             text = json.dumps(json.dumps(form))
             raise ApiError(500, f'invalid format: {text}; expected "json" or a valid JSON Schema object')
         thinks = "thinking" in self.runner.model.capabilities and self.think is not False
-        own = None if thinks or self.request.get("tools") else any_object_grammar() if form == "json" else compact_grammar(form)
+        own = (
+            None
+            if thinks or self.request.get("tools")
+            else any_object_grammar()
+            if form == "json"
+            else compact_grammar(form)
+        )
         return {"grammar": own} if own else {"json_schema": {"type": "object"} if form == "json" else form}
 
     def _piece(self, text: str, thinking: str = "") -> Piece:
@@ -178,13 +192,17 @@ class Generation:
         piece = self._piece(text, thinking)
         return piece | {"logprobs": logprobs} if logprobs else piece
 
-    async def _last(self, reason: str, timings: Mapping[str, Any], seat: Seat) -> Piece:
+    def _last(self, reason: str, timings: Mapping[str, Any], seat: Seat) -> Piece:
         piece = self._piece("") | {"done": True, "done_reason": "length" if reason == "length" else "stop"}
         if self._tool_calls:
             piece["message"]["tool_calls"] = [
                 {
                     "id": f"call_{secrets.token_hex(4)}",
-                    "function": {"index": index, "name": call["name"], "arguments": _arguments(call["arguments"])},
+                    "function": {
+                        "index": index,
+                        "name": call["name"],
+                        "arguments": _arguments(call["arguments"]),
+                    },
                 }
                 for index, call in sorted(self._tool_calls.items())
             ]
@@ -198,6 +216,24 @@ class Generation:
         }
         return piece | {key: value for key, value in metrics.items() if value}
 
+    def _context_before(self, seat: Seat, body: dict[str, Any]) -> asyncio.Future[list[int]] | None:
+        """Begin to count out the prompt's tokens, beside the model's work; only ``generate`` needs them, and not in raw mode."""
+        if self.chat or self.request.get("raw"):
+            return None
+
+        tokens = asyncio.ensure_future(seat.call(_prompt_tokens, seat.llama, body))
+        tokens.add_done_callback(
+            lambda done: done.cancelled() or done.exception()
+        )  # an answer may end without it
+        return tokens
+
+    async def _context(self, seat: Seat, before: asyncio.Future[list[int]] | None) -> dict[str, Any]:
+        """Return the tokens of prompt and answer, which a later request may send back."""
+        if before is None:
+            return {}
+        answer = await seat.call(partial(seat.llama.tokenize, "".join(self._text), special=False))
+        return {"context": [*await before, *answer]}
+
     def _logprob(self, item: Mapping[str, Any]) -> dict[str, Any]:
         out = {key: item[key] for key in ("token", "logprob", "bytes") if key in item}
         if most := self.request.get("top_logprobs"):
@@ -206,7 +242,9 @@ class Generation:
         return out
 
 
-def _check_capabilities(request: Mapping[str, Any], runner: Runner, think: bool | str | None, *, chat: bool) -> None:
+def _check_capabilities(
+    request: Mapping[str, Any], runner: Runner, *, think: bool | str | None, chat: bool
+) -> None:
     name, model = request["model"], runner.model
     quoted = json.dumps(name, ensure_ascii=False)
     if not chat and request.get("raw") and any(request.get(key) for key in ("template", "system", "context")):
@@ -217,11 +255,23 @@ def _check_capabilities(request: Mapping[str, Any], runner: Runner, think: bool 
         raise ApiError(400, f"{quoted} does not support thinking")
     full = f"registry.ollama.ai/library/{model.name}"
     images = request.get("images") or any(message.get("images") for message in request.get("messages", ()))
-    for wanted, capability in ((request.get("tools"), "tools"), (request.get("suffix"), "insert"), (images, "vision")):
+    for wanted, capability in (
+        (request.get("tools"), "tools"),
+        (request.get("suffix"), "insert"),
+        (images, "vision"),
+    ):
         if wanted and capability not in model.capabilities:
             raise ApiError(400, f"{full} does not support {capability}")
     if request.get("template"):
-        raise ApiError(400, "the embedded server takes no template; put the whole prompt in 'prompt' with 'raw': true")
+        raise ApiError(
+            400, "the embedded server takes no template; put the whole prompt in 'prompt' with 'raw': true"
+        )
+
+
+def _prompt_tokens(llama: Llama, body: dict[str, Any]) -> list[int]:
+    """Return the tokens that a request's prompt is, or is rendered to."""
+    prompt = body["prompt"] if "prompt" in body else llama.render(body)
+    return llama.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
 
 
 def _to_openai(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,7 +288,10 @@ def _to_openai(message: Mapping[str, Any]) -> dict[str, Any]:
             {
                 "id": call.get("id", f"call_{index}"),
                 "type": "function",
-                "function": {**call["function"], "arguments": json.dumps(call["function"].get("arguments", {}))},
+                "function": {
+                    **call["function"],
+                    "arguments": json.dumps(call["function"].get("arguments", {})),
+                },
             }
             for index, call in enumerate(message["tool_calls"])
             if isinstance(call, dict) and isinstance(call.get("function"), dict)

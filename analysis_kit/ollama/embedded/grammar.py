@@ -13,7 +13,17 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-_ANNOTATIONS = {"title", "description", "default", "examples", "$schema", "$id", "deprecated", "readOnly", "writeOnly"}
+_ANNOTATIONS = {
+    "title",
+    "description",
+    "default",
+    "examples",
+    "$schema",
+    "$id",
+    "deprecated",
+    "readOnly",
+    "writeOnly",
+}
 _COMMON = {"type", "enum", "const", "anyOf", "$ref", "$defs", "definitions"}
 _OF_TYPE = {
     "object": {"properties", "required", "additionalProperties"},
@@ -65,10 +75,16 @@ def _close(schema: Any, root: Mapping[str, Any], path: tuple[str, ...]) -> dict[
     out = {key: value for key, value in schema.items() if key not in _ANNOTATIONS}
     kind = out.get("type")
     allowed = _COMMON | (_OF_TYPE[kind] if isinstance(kind, str) and kind in _OF_TYPE else set())
-    if not out.keys() <= allowed or (kind is not None and (not isinstance(kind, str) or kind not in _OF_TYPE)):
+    if not out.keys() <= allowed or (
+        kind is not None and (not isinstance(kind, str) or kind not in _OF_TYPE)
+    ):
         raise _Unknown
     leading = [key for key in ("$ref", "anyOf", "enum", "const") if key in out]
-    if len(leading) > 1 or (not leading and kind is None) or (leading and out.keys() - {*leading, "type", "$defs", "definitions"}):
+    if (
+        len(leading) > 1
+        or (not leading and kind is None)
+        or (leading and out.keys() - {*leading, "type", "$defs", "definitions"})
+    ):
         raise _Unknown
     for name in ("$defs", "definitions"):
         if name in out and schema is not root:
@@ -96,9 +112,13 @@ def _either(schema: dict[str, Any], root: Mapping[str, Any], path: tuple[str, ..
     return {"anyOf": [_close(each, root, path) for each in schema["anyOf"]]}
 
 
-def _values(schema: dict[str, Any], root: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+def _values(schema: dict[str, Any], _root: Mapping[str, Any], _path: tuple[str, ...]) -> dict[str, Any]:
     values = schema["enum"] if "enum" in schema else [schema["const"]]
-    if not isinstance(values, list) or not values or not all(_is_a(value, schema.get("type")) for value in values):
+    if (
+        not isinstance(values, list)
+        or not values
+        or not all(_is_a(value, schema.get("type")) for value in values)
+    ):
         raise _Unknown
     return {"enum": values}
 
@@ -114,7 +134,11 @@ def _is_a(value: Any, kind: Any) -> bool:
 def _object(schema: dict[str, Any], root: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
     properties, required = schema.get("properties", {}), schema.get("required", [])
     extra = schema.get("additionalProperties", "properties" not in schema)
-    if not isinstance(properties, Mapping) or not isinstance(required, list) or not set(map(str, required)) <= properties.keys():
+    if (
+        not isinstance(properties, Mapping)
+        or not isinstance(required, list)
+        or not set(map(str, required)) <= properties.keys()
+    ):
         raise _Unknown
     closed = {str(name): _close(each, root, path) for name, each in properties.items()}
     if not isinstance(extra, bool):
@@ -127,16 +151,21 @@ def _array(schema: dict[str, Any], root: Mapping[str, Any], path: tuple[str, ...
     return {**schema, "items": _close(schema["items"], root, path)} if "items" in schema else schema
 
 
-def _string(schema: dict[str, Any], root: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+def _string(schema: dict[str, Any], _root: Mapping[str, Any], _path: tuple[str, ...]) -> dict[str, Any]:
     _check_sizes(schema, "minLength", "maxLength")
     return schema
 
 
-def _number(schema: dict[str, Any], root: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+def _number(schema: dict[str, Any], _root: Mapping[str, Any], _path: tuple[str, ...]) -> dict[str, Any]:
     bounds = {key: value for key, value in schema.items() if key != "type"}
     whole = schema["type"] == "integer"
     for value in bounds.values():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or (whole and value != int(value)):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+            or (whole and value != int(value))
+        ):
             raise _Unknown
     gap = 1 if whole else 0
     low = max(bounds.get("minimum", -math.inf), bounds.get("exclusiveMinimum", -math.inf) + gap)
@@ -147,13 +176,16 @@ def _number(schema: dict[str, Any], root: Mapping[str, Any], path: tuple[str, ..
     return schema
 
 
-def _plain(schema: dict[str, Any], root: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+def _plain(schema: dict[str, Any], _root: Mapping[str, Any], _path: tuple[str, ...]) -> dict[str, Any]:
     return schema
 
 
 def _check_sizes(schema: Mapping[str, Any], least: str, most: str) -> None:
     low, high = schema.get(least, 0), schema.get(most, _MOST_REPEATS)
-    if any(isinstance(size, bool) or not isinstance(size, int) for size in (low, high)) or not 0 <= low <= high <= _MOST_REPEATS:
+    if (
+        any(isinstance(size, bool) or not isinstance(size, int) for size in (low, high))
+        or not 0 <= low <= high <= _MOST_REPEATS
+    ):
         raise _Unknown
 
 

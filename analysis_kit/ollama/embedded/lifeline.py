@@ -16,7 +16,7 @@ _depth = 0
 
 def read_config() -> dict[str, Any]:
     """Return the first line of the pipe: what to serve. Nothing after it is consumed."""
-    with open(_PIPE, "rb", buffering=0, closefd=False) as pipe:  # noqa: PTH123 - a file descriptor
+    with open(_PIPE, "rb", buffering=0, closefd=False) as pipe:
         return dict(json.loads(pipe.readline()))
 
 

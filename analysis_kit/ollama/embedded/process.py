@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import json
 import logging
 import os
-import site
 import subprocess
 import sys
 import tempfile
@@ -15,15 +13,17 @@ import threading
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from analysis_kit._optional import require
 from analysis_kit.errors import ConfigurationError, OllamaUnreachableError
 from analysis_kit.ollama import model_file
 
-_START_S = 60.0
-_STOP_S = 10.0
+_START_S = 120.0  # a first start may have to write 145 MB
+_STOP_S = 12.0
+_ABANDON_S = 3.0
+_MOST_THREADS = 4
+_MOST_RESTARTS = 1
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,12 @@ class EmbeddedOllama:
     gpu_layers : int, default -1
         Layers on a GPU, for builds of ``xllamacpp`` that have one; -1 lets llama.cpp decide.
     listen : str, default "127.0.0.1"
-        Address to listen on. Anything but loopback opens the server to the network, and warns.
+        Address to listen on. Anything but loopback opens the server to the network, without a password, and warns.
+
+    Raises
+    ------
+    ConfigurationError
+        If a number cannot be, or the model, its file or the port cannot be used (the last three by `start`).
 
     Examples
     --------
@@ -67,106 +72,320 @@ class EmbeddedOllama:
         listen: str = "127.0.0.1",
     ) -> None:
         paths = [model_path] if isinstance(model_path, str | os.PathLike) else list(model_path or ())
+        threads = default_threads() if threads is None else threads
+        for name, value, least in (
+            ("parallel", parallel, 1),
+            ("ctx", ctx, 4),
+            ("threads", threads, 1),
+            ("port", port, 0),
+        ):
+            if not least <= value <= 1 << (16 if name == "port" else 24):
+                raise ConfigurationError(
+                    f"the embedded server cannot be started with {name}={value}; the least is {least}"
+                )
         self._config: dict[str, Any] = {
             "models": [str(Path(path).expanduser().absolute()) for path in paths],
             "port": port,
             "listen": listen,
-            "shape": {
-                "ctx": ctx, "parallel": parallel, "threads": threads or default_threads(), "gpu_layers": gpu_layers,
-            },
-        }  # fmt: skip
-        self._lock = threading.RLock()
-        self._process: subprocess.Popen[bytes] | None = None
+            "shape": {"ctx": ctx, "parallel": parallel, "threads": threads, "gpu_layers": gpu_layers},
+        }
+        self._lock = threading.RLock()  # guards the fields below
+        self._child: _Child | None = None
         self._port = 0
+        self._restarts = 0
+        _servers.add(self)
 
     @property
     def url(self) -> str:
-        """Base URL, such as ``http://127.0.0.1:40123``."""
-        return f"http://127.0.0.1:{self._port}"
+        """Base URL, such as ``http://127.0.0.1:40123``; reading it starts nothing.
+
+        Raises
+        ------
+        ConfigurationError
+            If the server has never been started.
+        """
+        if not self._port:
+            raise ConfigurationError("the embedded server has no address before its start(); call that first")
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._config["listen"], self._config["listen"])  # noqa: S104
+        return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
 
     @property
     def pid(self) -> int | None:
         """The child's process id; None while there is none."""
-        return self._process.pid if self._process else None
+        child = self._child
+        return child.process.pid if child is not None else None
 
-    def start(self) -> EmbeddedOllama:
-        """Start the server unless it runs; return self."""
+    @property
+    def log_path(self) -> Path | None:
+        """The child's log, kept after a crash and removed by `stop`; None while there is none."""
+        child = self._child
+        return child.log if child is not None else None
+
+    @property
+    def running(self) -> bool:
+        """Whether the child is alive."""
+        child = self._child
+        return child is not None and child.process.poll() is None
+
+    def start(self) -> Self:
+        """Start the server unless it runs, and return self; after a crash, start it again, once.
+
+        Raises
+        ------
+        ConfigurationError
+            If what it needs is not installed, or the model or the port cannot be used.
+        OllamaUnreachableError
+            If it does not start, or has crashed twice.
+        """
         with self._lock:
-            if self._process is not None and self._process.poll() is None:
+            if self.running:
                 return self
+            if (crash := self.crash_note()) is not None:
+                if self._restarts >= _MOST_RESTARTS:
+                    raise OllamaUnreachableError(
+                        f"{crash} It was started again once already; stop() it to begin anew."
+                    )
+                _log.warning("%s Starting it again.", crash)
+                self._restarts += 1
             require("xllamacpp", extra="local", purpose="the embedded model")
             if not self._config["models"]:
                 model_file.ensure_model()
-            handle, log = tempfile.mkstemp(prefix="analysis-kit-embedded-", suffix=".log")
-            self.log_path = Path(log)
-            env = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
-            root = str(Path(__file__).parents[3])
-            env["PYTHONPATH"] = os.pathsep.join(filter(None, [root, env.get("PYTHONPATH")]))
-            try:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "analysis_kit.ollama.embedded"],
-                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=handle, env=env, start_new_session=True,
-                )  # fmt: skip
-            finally:
-                os.close(handle)
-            assert self._process.stdin is not None
-            assert self._process.stdout is not None
-            self._process.stdin.write(json.dumps(self._config).encode() + b"\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-            self._process.stdout.close()
-            if not line:
-                raise OllamaUnreachableError(f"the embedded server did not start; its log: {log}")
-            self._port = json.loads(line)["port"]
-            _live.add(self)
+            if not _is_loopback(self._config["listen"]):
+                _log.warning(
+                    "the embedded server listens on %s: whoever reaches this machine can use it, there is no password",
+                    self._config["listen"],
+                )
+            self._child, self._port = _Child.start({**self._config, "port_before": self._port})
             return self
 
     def stop(self) -> None:
-        """End the server; requests in it may finish for 5 s."""
+        """End the server: requests in it may finish for 5 s. Stopping a stopped one does nothing."""
         with self._lock:
-            process, self._process = self._process, None
-            if process is None:
-                return
-            with contextlib.suppress(OSError):
-                process.stdin.write(b"stop\n")
-                process.stdin.flush()
-            try:
-                process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            with contextlib.suppress(OSError):
-                process.stdin.close()
-            self.log_path.unlink(missing_ok=True)
+            child, self._child = self._child, None
+            self._restarts = 0
+            if child is not None:
+                child.end(drain=True)
 
-    def __enter__(self) -> EmbeddedOllama:
+    def wait(self) -> None:
+        """Block until the child has ended."""
+        child = self._child
+        if child is not None:
+            child.process.wait()
+
+    def crash_note(self) -> str | None:
+        """Return a sentence on how the child ended without being told to, naming its log; None if it did not."""
+        child = self._child
+        code = child.process.poll() if child is not None else None
+        if child is None or code is None:
+            return None
+        return f"The embedded server (process {child.process.pid}) ended with exit code {code}; its log: {child.log}."
+
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
 
+    def __repr__(self) -> str:
+        return (
+            f"<EmbeddedOllama {self.url} pid {self.pid}>" if self.running else "<EmbeddedOllama, not running>"
+        )
+
+    def _forget(self) -> None:
+        """Let go of the child without ending it: after a fork it is the other process's."""
+        self._lock = threading.RLock()
+        child, self._child = self._child, None
+        if child is not None:
+            child.forget()
+
+
+class _Child:
+    """The child process and what it leaves behind.
+
+    It is also ended when its owner is collected, and at the interpreter's exit.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self.log = log
+        self._finalizer = weakref.finalize(self, _end, process, log, drain=False)
+
+    @classmethod
+    def start(cls, config: dict[str, Any]) -> tuple[_Child, int]:
+        """Start a child and wait for its port."""
+        handle, name = tempfile.mkstemp(prefix="analysis-kit-embedded-", suffix=".log")
+        with os.fdopen(handle, "wb") as log:
+            process = subprocess.Popen(  # noqa: S603 - a fixed command
+                [sys.executable, "-P", "-m", __package__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=_environment(),
+                # an interrupt of the notebook or of Ctrl-C is for this process alone
+                start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+        child = cls(process, Path(name))
+        try:
+            return child, child._handshake(config)
+        except BaseException:
+            child.end(drain=False)
+            raise
+
+    def _handshake(self, config: dict[str, Any]) -> int:
+        """Tell the child what to serve; return the port it says."""
+        said: list[bytes] = []
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        with contextlib.suppress(OSError):  # it has died already: its output ends too
+            self.process.stdin.write(json.dumps(config).encode() + b"\n")
+            self.process.stdin.flush()
+        reader = threading.Thread(
+            target=lambda out: said.append(out.readline()), args=(self.process.stdout,), daemon=True
+        )
+        reader.start()
+        reader.join(_START_S)
+        if reader.is_alive():
+            self.process.kill()
+            reader.join()
+            raise OllamaUnreachableError(
+                f"the embedded server did not start within {_START_S:.0f} s; {self._last_words()}"
+            )
+        self.process.stdout.close()
+        answer = json.loads(said[0]) if said and said[0] else {}
+        if "error" in answer:
+            raise ConfigurationError(f"the embedded server cannot start: {answer['error']}")
+        if "port" not in answer:
+            code = self.process.wait()
+            raise OllamaUnreachableError(
+                f"the embedded server ended at its start with exit code {code}; {self._last_words()}"
+            )
+        return int(answer["port"])
+
+    def _last_words(self) -> str:
+        lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
+        return (
+            f"its log ends with: {' | '.join([line for line in lines if line.strip()][-3:]) or '(nothing)'}"
+        )
+
+    def end(self, *, drain: bool) -> None:
+        """End the process and remove its log."""
+        self._finalizer.detach()
+        _end(self.process, self.log, drain=drain)
+
+    def forget(self) -> None:
+        """Let go of the process, which is another's."""
+        self._finalizer.detach()
+        if self.process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self.process.stdin.close()  # else this copy of the pipe would keep the server alive
+        self.process.returncode = 0  # it is not ours to wait for, and no reason to complain at collection
+
+
+def _end(process: subprocess.Popen[bytes], log: Path, *, drain: bool) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.suppress(OSError):
+        if drain and process.poll() is None:
+            process.stdin.write(b"stop\n")
+            process.stdin.flush()
+        else:
+            process.stdin.close()
+    try:
+        process.wait(_STOP_S if drain else _ABANDON_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    with contextlib.suppress(OSError):
+        process.stdin.close()
+    process.stdout.close()
+    with contextlib.suppress(OSError):
+        log.unlink(missing_ok=True)
+
+
+def _environment() -> dict[str, str]:
+    """Return the child's environment: OpenMP's threads sleep while they wait, and this very package is importable."""
+    env = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    env.pop("GOMP_SPINCOUNT", None)  # it would win over the policy
+    root = str(Path(__file__).parents[3])
+    if root in sys.path:
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, [env.get("PYTHONPATH"), root]))
+    return env
+
 
 def default_threads() -> int:
-    """Return the compute threads to use: the cores this process may use, at most 4."""
+    """Return the compute threads to use: the cores that this process may use, at most 4."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(4, cores))
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        cores = min(cores, max(1, int(quota) // int(period)))  # "max" is no number: no quota
+    return max(1, min(_MOST_THREADS, cores))
 
 
-_live: weakref.WeakSet[EmbeddedOllama] = weakref.WeakSet()
+def _is_loopback(address: str) -> bool:
+    import ipaddress
+
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(address).is_loopback
+    return address.lower() == "localhost"
+
+
+_servers: weakref.WeakSet[EmbeddedOllama] = weakref.WeakSet()
 _embedded: EmbeddedOllama | None = None
+_inherited_url: str | None = None  # after a fork: the parent's server, which may be used but not ended
 _embedded_lock = threading.Lock()
 
 
 def embedded_url() -> str:
-    """Return the base URL of this process's embedded server, started on demand."""
-    global _embedded
+    """Return the base URL of this process's embedded server, started on demand and again, once, after a crash.
+
+    A forked child uses its parent's server as long as that answers.
+
+    Raises
+    ------
+    ConfigurationError, OllamaUnreachableError
+        As `EmbeddedOllama.start` raises them.
+    """
+    global _embedded, _inherited_url  # noqa: PLW0603 - one server a process
     with _embedded_lock:
+        if _inherited_url is not None:
+            if _answers(_inherited_url):
+                return _inherited_url
+            _inherited_url = None
         if _embedded is None:
             _embedded = EmbeddedOllama()
         return _embedded.start().url
 
 
-@atexit.register
-def _stop_all() -> None:
-    for server in list(_live):
-        server.stop()
+def crash_note(url: str) -> str | None:
+    """Return a sentence on the crash of the embedded server at ``url``, if it is one of this process and has crashed."""
+    for server in list(_servers):
+        if server._port and server.url == url.rstrip("/"):  # noqa: SLF001 - same module
+            return server.crash_note()
+    return None
+
+
+def _answers(url: str) -> bool:
+    import socket
+    import urllib.parse
+
+    parts = urllib.parse.urlsplit(url)
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=1.0):
+            return True
+    except OSError:
+        return False
+
+
+def _after_fork() -> None:
+    global _embedded, _embedded_lock, _inherited_url  # noqa: PLW0603 - this is another process
+    _embedded_lock = threading.Lock()
+    if _embedded is not None and _embedded.pid is not None:
+        _inherited_url = _embedded.url
+    _embedded = None
+    for server in list(_servers):
+        server._forget()  # noqa: SLF001 - same module
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -51,7 +51,7 @@ class Seat:
         future.add_done_callback(self._returned)
         return await asyncio.shield(future)
 
-    async def stream(self, body: dict[str, Any], *, chat: bool) -> AsyncIterator[dict[str, Any]]:
+    async def stream(self, body: dict[str, Any], *, chat: bool) -> AsyncGenerator[dict[str, Any], None]:
         """Yield llama.cpp's chunks as they come; closing the generator stops the request at its next chunk."""
         loop = asyncio.get_running_loop()
         chunks: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
@@ -107,7 +107,8 @@ class Runner:
     def __init__(self, model: Model, shape: Shape) -> None:
         self.model = model
         self.shape = shape
-        self.threads = ThreadPoolExecutor(shape.parallel, thread_name_prefix=f"llama-{model.name}")
+        self._first_shape = shape
+        self.threads = ThreadPoolExecutor(2 * shape.parallel, thread_name_prefix=f"llama-{model.name}")
         self._keep_alive_s = DEFAULT_KEEP_ALIVE_S
         self._llama: Llama | None = None
         self._gate = asyncio.Lock()  # a fair line: whoever holds it is next
@@ -132,7 +133,9 @@ class Runner:
     @property
     def memory(self) -> int:
         """Bytes that the loaded model takes: its weights and the attention memory of all slots."""
-        return self.model.size + self.model.kv_bytes(self.shape.ctx * self.shape.parallel) if self.loaded else 0
+        return (
+            self.model.size + self.model.kv_bytes(self.shape.ctx * self.shape.parallel) if self.loaded else 0
+        )
 
     @asynccontextmanager
     async def seat(self, wanted: Callable[[Shape], Shape], keep_alive_s: float | None) -> AsyncIterator[Seat]:
@@ -152,7 +155,8 @@ class Runner:
         """
         arrived = time.monotonic_ns()
         async with self._gate:
-            shape = wanted(self.shape)
+            # a model that is not loaded has no shape to keep: it starts from what the server was started with
+            shape = wanted(self.shape if self.loaded else self._first_shape)
             if self._llama is None or shape != self.shape:
                 await self._until_active(0)
                 await _to_the_end(self._load(shape))

@@ -1,0 +1,71 @@
+"""What is installed, which server answers, and where files are: the lines of ``analysis-kit doctor``."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+
+from analysis_kit.cache import get_cache
+from analysis_kit.errors import AnalysisKitError
+from analysis_kit.ollama import model_file
+from analysis_kit.ollama.client import OllamaClient
+from analysis_kit.ollama.host import resolve_hosts
+from analysis_kit.speedup import probe_slots
+
+#: Extra -> the distributions it brings.
+EXTRAS = {
+    "local": ("xllamacpp", "starlette", "uvicorn"),
+    "report": ("nbclient", "nbconvert", "papermill", "ipykernel"),
+    "processes": ("loky",),
+    "dask": ("distributed",),
+    "redis": ("redis",),
+    "telemetry": ("opentelemetry-sdk", "prometheus-client"),
+    "parquet": ("pyarrow",),
+}
+
+
+def checks(*, hosts: str | None = None, model: str | None = None, probe: bool = True) -> Iterator[str]:
+    """Yield one line per finding; what fails is a line too.
+
+    Parameters
+    ----------
+    hosts : str, optional
+        Default: ``OLLAMA_HOST``, else 127.0.0.1:11434.
+    model : str, optional
+        The model with which the server's slots are measured.
+    probe : bool, default True
+        Whether to measure how many requests the server runs at once; takes a few short calls.
+    """
+    yield f"analysis-kit {version('analysis-kit')}, Python {platform.python_version()} at {sys.executable}"
+    for extra, distributions in EXTRAS.items():
+        yield f"extra {extra}: {', '.join(map(_installed, distributions))}"
+    for host in resolve_hosts(hosts):
+        yield from _server(host, model, probe=probe)
+    yield model_file.describe()
+    yield f"cache: {get_cache()!r}"
+
+
+def _installed(name: str) -> str:
+    try:
+        return f"{name} {version(name)}"
+    except PackageNotFoundError:
+        return f"{name} not installed"
+
+
+def _server(host: str, model: str | None, *, probe: bool) -> Iterator[str]:
+    if host == "embedded":
+        from analysis_kit.ollama.embedded import embedded_url
+
+        host = embedded_url()
+    try:
+        with OllamaClient(host) as client:
+            names = [item.name for item in client.tags()]
+            yield f"server {client.base_url}: Ollama {client.version()}, models: {', '.join(names) or 'none'}"
+            chosen = model or (client.default_model() if names else None)
+        if probe and chosen:
+            found = probe_slots(host, chosen)
+            yield f"server {host}: {found.note} {found.advice}"
+    except AnalysisKitError as exc:
+        yield f"server {host}: {exc}"

@@ -1,0 +1,172 @@
+"""What happens in a worker process: a chunk of calls comes in as bytes, their results go back as bytes.
+
+Both ways it is cloudpickle, so that functions and classes of a notebook's cells travel, and so that a call that cannot
+be read or a result that cannot be written becomes the failure of one unit and never the end of a worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import pickle
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar, copy_context
+from typing import Any, NamedTuple
+
+from analysis_kit import events, retry
+from analysis_kit._optional import require
+from analysis_kit.cancellation import CancelToken, current_token
+from analysis_kit.errors import RemoteCause
+
+
+class Done(NamedTuple):
+    """How one call went; ``failure`` is None, or the exception as bytes (None if it cannot travel) and in words."""
+
+    value: Any
+    failure: tuple[bytes | None, str] | None
+    attempts: int
+    started: float
+    duration_s: float
+
+
+class Answer(NamedTuple):
+    """What comes back for a chunk."""
+
+    done: list[Done]
+    events: list[events.Event]
+
+
+#: What the calls of a chunk emit, for a worker may have several threads, each with a chunk.
+_heard: ContextVar[list[events.Event] | None] = ContextVar("analysis_kit_heard", default=None)
+
+
+def run_chunk(function: bytes, arguments: bytes, timeout_s: float | None, listener: int) -> bytes:
+    """Make the calls of a chunk, one after the other.
+
+    Parameters
+    ----------
+    function : bytes
+        The pickled function that all of them call, or None if each is a call of its own.
+    arguments : bytes
+        The pickled list: arguments for the function, or calls.
+    timeout_s : float or None
+        Cancels each call's token after so many seconds.
+    listener : int
+        The process that wants to have the events which the calls emit; 0 for none.
+    """
+    heard: list[events.Event] = []
+    _heard.set(heard)
+    with contextlib.ExitStack() as stack:
+        if listener not in {0, os.getpid()}:  # in its own process the listener hears for itself
+            stack.callback(events.subscribe(_hear))
+        done = [_do(call, timeout_s) for call in _read(function, arguments)]
+    return _write(done, heard)
+
+
+def _hear(event: events.Event) -> None:
+    heard = _heard.get()
+    if heard is not None:
+        heard.append(event)
+
+
+def warm() -> None:
+    """Do nothing; whoever runs it has a worker that has started and imported this."""
+
+
+@functools.lru_cache(maxsize=8)
+def _function(data: bytes) -> Any:
+    return pickle.loads(data)  # noqa: S301 - comes from the parent process, never from disk or network
+
+
+def _read(function: bytes, arguments: bytes) -> list[Callable[[], Any]]:
+    given = pickle.loads(arguments)  # noqa: S301
+    common = _function(function)
+    return given if common is None else [functools.partial(common, *each) for each in given]
+
+
+def _do(call: Callable[[], Any], timeout_s: float | None) -> Done:
+    context = copy_context()
+    token = CancelToken(deadline_s=timeout_s)
+    context.run(retry.new_scope)
+    context.run(current_token.set, token)
+    alarm = None
+    if timeout_s is not None:
+        alarm = threading.Timer(
+            timeout_s, token.cancel, (TimeoutError(f"took longer than timeout_s={timeout_s}"),)
+        )
+        alarm.daemon = True
+        alarm.start()
+    started, began = time.time(), time.monotonic()
+    value: Any = None
+    failure = None
+    try:
+        value = context.run(_call, call)
+    except BaseException as exc:  # noqa: BLE001 - whatever a unit raises is its result
+        cause = token.error if isinstance(token.error, Exception) else exc
+        failure = _pack_error(cause)
+    finally:
+        duration_s = time.monotonic() - began
+        if alarm is not None:
+            alarm.cancel()
+    return Done(value, failure, context.run(retry.attempts), started, duration_s)
+
+
+def _call(call: Callable[[], Any]) -> Any:
+    value = call()
+    if hasattr(type(value), "__await__"):
+
+        async def awaited() -> Any:
+            return await value
+
+        return asyncio.run(awaited())
+    return value
+
+
+def _dumps(value: object) -> bytes:
+    return bytes(require("cloudpickle", extra="processes", purpose="a worker process").dumps(value))
+
+
+def _pack_error(exc: BaseException) -> tuple[bytes | None, str]:
+    """Return an exception as bytes that were seen to come back to life, and as words in any case."""
+    words = f"{type(exc).__name__}: {exc}"
+    try:
+        data = _dumps(exc)
+        pickle.loads(data)  # noqa: S301 - just written here
+    except Exception:  # noqa: BLE001 - many exceptions cannot be unpickled; their words go instead
+        return None, words
+    return data, words
+
+
+def unpack_error(packed: tuple[bytes | None, str]) -> BaseException:
+    """Return the exception that a worker packed, or one that says its words."""
+    data, words = packed
+    if data is not None:
+        try:
+            found = pickle.loads(data)  # noqa: S301 - comes from our own worker process
+        except Exception:  # noqa: BLE001 - lives in the worker only
+            return RemoteCause(words)
+        if isinstance(found, BaseException):
+            return found
+    return RemoteCause(words)
+
+
+def _write(done: Sequence[Done], heard: list[events.Event]) -> bytes:
+    try:
+        return _dumps(Answer(list(done), heard))
+    except Exception:  # noqa: BLE001 - one of the values cannot travel: find out which
+        return _dumps(Answer([_writable(each) for each in done], heard))
+
+
+def _writable(done: Done) -> Done:
+    try:
+        _dumps(done)
+    except Exception as exc:  # noqa: BLE001
+        words = (
+            f"the result, a {type(done.value).__name__}, cannot be sent back from a worker process ({exc})"
+        )
+        return done._replace(value=None, failure=(None, words))
+    return done

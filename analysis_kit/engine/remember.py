@@ -1,0 +1,39 @@
+"""``cache_as=``: a plain function's results kept in the cache. Analyzers of the kit keep their own."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    """Looks in the cache first, and stores what is new; a class, so that it travels to worker processes."""
+
+    analyze: Callable[[Any], Any]
+    kind: str
+
+    def __call__(self, text: Any) -> Any:
+        from analysis_kit.cache import get_cache
+
+        found = get_cache().get(text, self.kind)
+        if found is not None:
+            return found
+        value = self.analyze(text)
+        if hasattr(type(value), "__await__"):
+            return self._store_later(text, value)
+        get_cache().set(text, self.kind, value)
+        return value
+
+    async def _store_later(self, text: Any, coming: Awaitable[Any]) -> Any:
+        from analysis_kit.cache import get_cache
+
+        value = await coming
+        get_cache().set(text, self.kind, value)
+        return value
+
+
+def remembered(analyze: Callable[[Any], Any], kind: str) -> Callable[[Any], Any]:
+    """Return ``analyze`` with its results, which must be JSON values, kept under ``kind``."""
+    return _Remembered(analyze, kind)

@@ -1,0 +1,159 @@
+"""Workers that are threads: daemons of our own, one set a run, so that a blocked one never holds up the exit."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from analysis_kit import retry
+from analysis_kit.cancellation import CancelToken, current_token
+from analysis_kit.engine.coroutines import await_on_loop
+from analysis_kit.engine.drain import HEARTBEAT_S
+from analysis_kit.engine.flights import Board, Item
+
+#: A worker that has reported its last unit ends within microseconds; this only bounds a machine that stands still.
+JOIN_S = 1.0
+
+
+def fly(run: Board, item: Item, abandon: Callable[[], None], token: CancelToken | None = None) -> bool:
+    """Do one unit on this thread; False if it was given up on meanwhile.
+
+    Without ``token`` the unit gets one of its own, as it must where it has a time limit of its own.
+    """
+    flight = run.take_off(item, abandon, token)
+    context = run.context.copy()
+    context.run(current_token.set, flight.token)
+    value: Any = None
+    failure: BaseException | None = None
+    try:
+        value = context.run(item[1].call)
+        if hasattr(type(value), "__await__"):
+            value = await_on_loop(value, run.loop, context, flight.token)
+    except BaseException as exc:  # noqa: BLE001 - whatever a unit raises is its result, also SystemExit
+        failure = exc
+    landed = run.land(flight, value, failure, attempts=context.run(retry.attempts))
+    if token is None:
+        flight.token.close()
+    return landed
+
+
+class _Seat:
+    """A worker's place in the lane."""
+
+    __slots__ = ("lane", "taken", "thread")
+
+    def __init__(self, lane: ThreadLane) -> None:
+        self.lane = lane
+        self.taken = True
+        self.thread: threading.Thread | None = None
+
+    def abandon(self) -> None:
+        """Give the place to another thread; this one is stuck."""
+        self.taken = False
+        self.lane.replace(self)
+
+
+class ThreadLane:
+    """Threads that drain a run's queue until it ends, or until their slot is due to another run.
+
+    Parameters
+    ----------
+    run : Board
+    fed : bool
+        Whether units are fed while it works, so that a worker may find the queue empty before its end.
+    """
+
+    def __init__(self, run: Board, *, fed: bool) -> None:
+        self._run = run
+        self._patience_s = HEARTBEAT_S if fed else None
+        self._lock = threading.Lock()  # guards the three below
+        self._seats: set[_Seat] = set()
+        self._threads: list[threading.Thread] = []
+        self._drained = False
+
+    def hire(self) -> None:
+        """Start one more thread."""
+        with self._lock:
+            wanted = not self._drained and self._run.stopping is None
+            if wanted:
+                seat = _Seat(self)
+                self._seats.add(seat)
+                thread = threading.Thread(
+                    target=self._work, args=(seat,), name="analysis-kit-worker", daemon=True
+                )
+                seat.thread = thread
+                self._threads = [*(each for each in self._threads if each.is_alive()), thread]
+        if not wanted:
+            self._run.slots.give_back(self._run)
+            return
+        try:
+            thread.start()
+        except RuntimeError as exc:  # the system gives no more threads
+            self._leave(seat)
+            self._run.stop(exc)
+
+    def fed(self) -> None:
+        """Do nothing: idle threads wait on the queue itself."""
+
+    def stop(self) -> None:
+        """Do nothing: the queue's end and the units' tokens reach every thread."""
+
+    def gone(self) -> bool:
+        """Return whether no thread is left."""
+        with self._lock:
+            return not self._seats and (self._drained or self._run.stopping is not None)
+
+    def close(self) -> None:
+        """Wait for threads that are just ending; abandoned ones are not among them."""
+        for thread in self._threads:
+            thread.join(JOIN_S)
+
+    def replace(self, seat: _Seat) -> None:
+        """Have another thread in the place of an abandoned one."""
+        with self._lock:
+            self._seats.discard(seat)
+            self._threads = [each for each in self._threads if each is not seat.thread]
+        self.hire()
+
+    def _work(self, seat: _Seat) -> None:
+        run, units, slots = self._run, self._run.queue, self._run.slots
+        # one token serves unit after unit, for it is the run that cancels them; a time limit needs one for each
+        token = None if run.terms.timeout_s is not None else CancelToken(parent=run.token)
+        yielded = False
+        try:
+            while not yielded:
+                try:
+                    item = units.get(timeout=self._patience_s)
+                except queue.Empty:
+                    yielded = slots.contended and slots.must_yield(run, idle=True)
+                    continue
+                if item is None:
+                    units.put(None)  # for the others
+                    self._drained = True
+                    break
+                if run.stopping is not None or (run.limiter is not None and not run.limiter.wait(run.token)):
+                    continue
+                if token is not None and token.cancelled:  # by the unit itself
+                    token = CancelToken(parent=run.token)
+                if not fly(run, item, seat.abandon, token):
+                    return
+                yielded = slots.contended and slots.must_yield(run)
+        except BaseException as exc:  # noqa: BLE001 - a fault of ours must end the run with its reason, not hang it
+            run.stop(exc)
+        finally:
+            if token is not None:
+                token.close()
+            self._leave(seat, yielded=yielded)
+
+    def _leave(self, seat: _Seat, *, yielded: bool = False) -> None:
+        with self._lock:
+            if not seat.taken:
+                return
+            self._seats.discard(seat)
+            last = not self._seats
+        if not yielded:
+            self._run.slots.give_back(self._run)
+        if last:
+            self._run.wake()

@@ -1,0 +1,106 @@
+"""Which host a slot is on: chosen when a caller has got it, and changed once when that host fails."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from analysis_kit.errors import OllamaError
+from analysis_kit.ollama.balance import Host, choose, is_host_failure, nobody, revive
+from analysis_kit.ollama.client import connectable
+from analysis_kit.ollama.slot_queue import SlotQueue
+from analysis_kit.ollama.slots import Slot
+
+_log = logging.getLogger(__name__)
+
+
+class Placement:
+    """Puts a pool's slots on its hosts.
+
+    Parameters
+    ----------
+    members : sequence of Host
+        The hosts.
+    queue : SlotQueue
+        The slots; its lock guards the hosts' `out`.
+    connect : callable
+        Gives a slot a new client, on another host.
+    """
+
+    def __init__(
+        self, members: Sequence[Host], queue: SlotQueue, connect: Callable[[Slot, Host], None]
+    ) -> None:
+        self._members = members
+        self._queue = queue
+        self._connect = connect
+        self.many = len(members) > 1
+
+    def place(self, slot: Slot, model: str | None) -> Slot:
+        """Return a slot on the host that the next request for ``model`` should go to; maybe another one than ``slot``.
+
+        Raises
+        ------
+        OllamaUnreachableError, ModelNotFoundError
+            If no host answers, or none of those that do has the model.
+        """
+        if not all(host.up for host in self._members):
+            revive(self._members)
+        if model is not None:
+            for each in self._members:
+                if each.up:
+                    each.look()
+        with self._queue.lock:
+            host = choose(self._members, model)
+            if host is None:
+                raise nobody(self._members, model)
+            host.out += 1
+            other = self._idle_on(host) if slot.host is not host else None
+        if other is not None:
+            self._queue.free(slot)
+            return other
+        if slot.host is not host:
+            self._connect(slot, host)
+        return slot
+
+    def leave(self, slot: Slot) -> None:
+        """Note that a slot's holder has let go of it."""
+        if self.many:
+            with self._queue.lock:
+                slot.host.out -= 1
+
+    def move(self, slot: Slot, error: OllamaError, model: str) -> str | None:
+        """Put ``slot`` on another host after ``error``, if that speaks against its host; return the new base URL.
+
+        Raises
+        ------
+        OllamaUnreachableError
+            If no host is left at all; the message gives each one's last failure.
+        """
+        if not is_host_failure(error):
+            return None
+        slot.host.fail(error)
+        if not self.many:
+            return None
+        with self._queue.lock:
+            host = choose(self._members, model or None, besides=(slot.host,))
+            if host is not None:
+                slot.host.out -= 1
+                host.out += 1
+                slot.host = host
+        if host is None:
+            if not any(each.up for each in self._members):
+                raise nobody(self._members, None) from error
+            return None
+        _log.info("a request moves to %s: %s", host.name, error)
+        return connectable(host.name)
+
+    def _idle_on(self, host: Host) -> Slot | None:
+        """Take a free slot that is connected to ``host`` already, if there is one."""
+        for other in tuple(self._queue.idle):
+            if other.host is host:
+                try:
+                    self._queue.idle.remove(other)
+                except ValueError:  # taken this moment
+                    continue
+                return other
+        return None

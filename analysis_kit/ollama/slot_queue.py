@@ -1,0 +1,321 @@
+"""The queue at the heart of a pool: slots that are free, callers that wait, first come, first served.
+
+The way through it without waiting takes no lock: a deque's ``pop`` and ``append`` are atomic. The order of steps matters
+there: who returns a slot appends it and then looks for waiters; who waits joins the queue and then looks for slots. So
+one of the two sees the other.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from analysis_kit.cancellation import CancelToken, current_token
+from analysis_kit.errors import PoolClosedError, PoolError, PoolTimeoutError
+from analysis_kit.ollama.slots import AsyncWaiter, Slot, Waiter
+
+
+class SlotQueue:
+    """At most ``size + overflow`` slots; those beyond ``size`` end when nobody waits for them.
+
+    Parameters
+    ----------
+    name : str
+        The pool's, for messages.
+    size, overflow : int
+        Slots that stay, and slots beyond them.
+    timeout_s : float
+        Seconds that a caller waits who says nothing else.
+    max_waiting : int or None
+        Callers that may wait at once.
+    make : callable
+        Makes a slot; called without a lock.
+    late : callable
+        Told the seconds that a caller waited in vain.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        size: int,
+        overflow: int,
+        timeout_s: float,
+        max_waiting: int | None,
+        make: Callable[[], Slot],
+        late: Callable[[float], None],
+    ) -> None:
+        self.name = name
+        self.size = size
+        self.overflow = overflow
+        self.timeout_s = timeout_s
+        self.max_waiting = max_waiting
+        self._make = make
+        self._late = late
+        self.lock = (
+            threading.Lock()
+        )  # guards all below except for `idle`; no I/O and no strange code under it
+        self.idle: deque[Slot] = deque()
+        self.waiters: deque[Waiter] = deque()
+        self.slots: set[Slot] = set()
+        self.total = 0
+        self.closed = False  # to new callers
+        self._cut = False  # to everyone
+        self.waits = self.timeouts = self.made = 0
+        self.past_wait_s = self.longest_wait_s = 0.0
+        self.past_uses = 0
+        self.past_use_s = self.longest_use_s = 0.0
+        self._empty = threading.Event()
+
+    @property
+    def held(self) -> list[Slot]:
+        """The slots that callers hold now."""
+        return [slot for slot in tuple(self.slots) if not math.isnan(slot.since)]
+
+    def pop(self) -> Slot | None:
+        """Return a free slot, if nobody waits before the caller."""
+        if not self.waiters:
+            try:
+                return self.idle.pop()
+            except IndexError:
+                return None
+        return None
+
+    def free(self, slot: Slot) -> None:
+        """Take a slot back; whoever waits first has it at once."""
+        if self.waiters:
+            with self.lock:
+                waiter = self.waiters.popleft() if self.waiters else None
+                if waiter is not None:
+                    waiter.got, waiter.ready = slot, True
+            if waiter is not None:
+                # outside the lock, which the one who wakes would run into
+                waiter.wake()
+                return
+        self.idle.append(slot)
+        if self.waiters or self.total > self.size or self.closed:
+            self.settle()
+
+    def settle(self) -> None:
+        """Give what is free to who waits, and end what is too much."""
+        surplus: list[Slot] = []
+        with self.lock:
+            while self.waiters:
+                slot = self._last_idle()
+                if slot is None and self.total >= self.size + self.overflow:
+                    break
+                self.total += slot is None
+                self.waiters.popleft().give(slot)
+            while self.closed or self.total > self.size:
+                slot = self._last_idle()
+                if slot is None:
+                    break
+                surplus.append(slot)
+                self.slots.discard(slot)
+                self.past_uses += slot.uses
+                self.past_use_s += slot.use_s
+                self.past_wait_s += slot.wait_s
+                self.longest_use_s = max(self.longest_use_s, slot.longest_s)
+                self.longest_wait_s = max(self.longest_wait_s, slot.longest_wait_s)
+                self._less()
+        for slot in surplus:
+            slot.client.close()
+
+    def wait(self, timeout_s: float | None) -> tuple[Slot, float]:
+        """Return a slot and the seconds waited for it; blocks.
+
+        Raises
+        ------
+        PoolTimeoutError, PoolClosedError, PoolError
+            If there is none in time, or never will be, or too many wait already.
+        """
+        waiter = Waiter()
+        slot = self._join(waiter)
+        if slot is not None or waiter.ready:
+            return slot or waiter.got or self._made(), 0.0
+        began = time.monotonic()
+        token = current_token.get()
+        limit_s = self._limit_s(timeout_s, inside_run=token is not None)
+        try:
+            waiter.wait(limit_s, token)
+        except BaseException:
+            self._leave(waiter, keep=False)
+            raise
+        waited_s = time.monotonic() - began
+        slot = waiter.got
+        if slot is None or token is not None:
+            slot = self._got(waiter, waited_s, limit_s, token)
+        slot.waited(waited_s)
+        return slot, waited_s
+
+    async def wait_async(self, timeout_s: float | None) -> tuple[Slot, float]:
+        """Do as `wait`, on an event loop."""
+        waiter = AsyncWaiter()
+        slot = self._join(waiter)
+        if slot is not None or waiter.ready:
+            return slot or waiter.got or self._made(), 0.0
+        began = time.monotonic()
+        token = current_token.get()
+        limit_s = self._limit_s(timeout_s, inside_run=token is not None)
+        try:
+            await waiter.wait_async(limit_s, token)
+        except BaseException:
+            self._leave(waiter, keep=False)
+            raise
+        waited_s = time.monotonic() - began
+        slot = self._got(waiter, waited_s, limit_s, token)
+        slot.waited(waited_s)
+        return slot, waited_s
+
+    def resize(self, size: int, overflow: int) -> None:
+        """Change the bounds; who waits is served at once, what is too much ends as it comes back."""
+        with self.lock:
+            self.size, self.overflow = size, overflow
+        self.settle()
+
+    def retire(self) -> None:
+        """Take no new callers, and end every slot as it comes back; who waits is still served."""
+        with self.lock:
+            self.closed = True
+        self.settle()
+
+    def close(self, error: PoolClosedError) -> None:
+        """Send everyone away who waits, and end every slot as it comes back."""
+        with self.lock:
+            self.closed = self._cut = True
+            waiting = list(self.waiters)
+            self.waiters.clear()
+            if self.total == 0:
+                self._empty.set()
+        for waiter in waiting:
+            waiter.fail(error)
+        self.settle()
+
+    def drained(self, within_s: float) -> bool:
+        """Return whether every slot of a closed queue came back within so many seconds."""
+        return self._empty.wait(within_s)
+
+    def after_fork(self) -> list[Slot]:
+        """Begin anew in a forked child; return the slots of threads that are not here."""
+        self.lock = threading.Lock()
+        self.waiters.clear()
+        mine = threading.get_ident()
+        gone = [slot for slot in self.held if slot.holder != mine]
+        for slot in gone:
+            self.slots.discard(slot)
+            self._less()
+        return gone
+
+    def _join(self, waiter: Waiter) -> Slot | None:
+        """Return a slot if there is one after all; else the waiter is in the queue, or has leave to make a slot."""
+        with self.lock:
+            if self.closed:
+                raise PoolClosedError(f"the pool {self.name!r} was shut down; make a new one")
+            if not self.waiters:
+                slot = self._last_idle()
+                if slot is not None:
+                    return slot
+                if self.total < self.size + self.overflow:
+                    self.total += 1
+                    waiter.give(None)
+                    return None
+            if self.max_waiting is not None and len(self.waiters) >= self.max_waiting:
+                raise PoolError(
+                    f"the pool {self.name!r} has {len(self.waiters)} callers waiting already (max_waiting="
+                    f"{self.max_waiting}); ask for less at once"
+                )
+            self.waiters.append(waiter)
+            # a slot that came back just before this caller could be seen has found nobody
+            if len(self.waiters) == 1 and (slot := self._last_idle()) is not None:
+                self.waiters.pop()
+                return slot
+            self.waits += 1
+        return None
+
+    def _got(self, waiter: Waiter, waited_s: float, limit_s: float | None, token: CancelToken | None) -> Slot:
+        """Return what the waiter has got, or raise why it has nothing."""
+        if not waiter.ready:
+            self._leave(waiter, keep=True)
+        if waiter.error is not None:
+            raise waiter.error
+        if token is not None and token.cancelled:
+            self._pass_on(waiter)
+            token.raise_if_cancelled()
+        if not waiter.ready:
+            with self.lock:
+                self.timeouts += 1
+                self.past_wait_s += waited_s
+                self.longest_wait_s = max(self.longest_wait_s, waited_s)
+            self._late(waited_s)
+            raise PoolTimeoutError(self._full(waited_s if limit_s is None else limit_s))
+        return waiter.got or self._made()
+
+    def _made(self) -> Slot:
+        try:
+            slot = self._make()
+        except BaseException:
+            with self.lock:
+                self._less()
+            self.settle()
+            raise
+        with self.lock:
+            self.slots.add(slot)
+            self.made += 1
+        if self._cut:
+            self.free(slot)
+            raise PoolClosedError(f"the pool {self.name!r} was shut down; make a new one")
+        return slot
+
+    def _leave(self, waiter: Waiter, *, keep: bool) -> None:
+        """Leave the queue; what the waiter has got already goes on to the next, unless it is to keep it."""
+        with self.lock:
+            if not waiter.ready and waiter in self.waiters:
+                self.waiters.remove(waiter)
+        if not keep:
+            self._pass_on(waiter)
+
+    def _pass_on(self, waiter: Waiter) -> None:
+        if waiter.ready and waiter.got is not None:
+            self.free(waiter.got)
+        elif waiter.ready:
+            with self.lock:
+                self._less()
+            self.settle()
+
+    def _limit_s(self, timeout_s: float | None, *, inside_run: bool) -> float | None:
+        if timeout_s is not None:
+            return timeout_s
+        # A run bounds its units itself. But a thread that waits while it holds a slot may be waiting for itself.
+        if inside_run and all(slot.holder != threading.get_ident() for slot in self.held):
+            return None
+        return self.timeout_s
+
+    def _last_idle(self) -> Slot | None:
+        try:
+            return self.idle.pop()
+        except IndexError:
+            return None
+
+    def _less(self) -> None:
+        self.total -= 1
+        if self.closed and self.total <= 0:
+            self._empty.set()
+
+    def _full(self, limit_s: float) -> str:
+        now, names = time.monotonic(), thread_names()
+        holders = "; ".join(
+            slot.describe(now, names) for slot in sorted(self.held, key=lambda slot: slot.since)
+        )
+        return (
+            f"the pool {self.name!r} (limit of size {self.size} overflow {self.overflow} reached) had no slot free within "
+            f"{limit_s:.2f} s: {len(self.held)} in use, {len(self.waiters)} waiting. Held by: {holders or 'nobody now'}. "
+            "Hold slots for shorter, or raise pool_size or timeout"
+        )
+
+
+def thread_names() -> dict[int, str]:
+    """Return thread ident -> name of the threads that live."""
+    return {thread.ident: thread.name for thread in threading.enumerate() if thread.ident is not None}

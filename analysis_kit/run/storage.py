@@ -1,0 +1,93 @@
+"""A finished run as a JSON file, and back; never a pickle."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from analysis_kit.errors import ConfigurationError
+from analysis_kit.frames import json_text
+from analysis_kit.results import Examined, Row, TimeSplit
+from analysis_kit.run.units import Unit
+
+FORMAT = "analysis_kit run 1"
+
+
+@dataclass(frozen=True, slots=True)
+class SavedRun:
+    """What the file holds."""
+
+    units: list[Unit]
+    rows: list[Row]
+    notices: list[str]
+    wall_s: float
+
+
+def save_run(
+    path: str | Path, *, units: Sequence[Unit], rows: Sequence[Row], notices: Sequence[str], wall_s: float
+) -> None:
+    """Write a run to ``path``; what is not finite becomes null."""
+    data = {
+        "format": FORMAT,
+        "units": [asdict(unit) for unit in units],
+        "rows": [_row_dict(row) for row in rows],
+        "notices": list(notices),
+        "wall_s": wall_s,
+    }
+    Path(path).write_text(json_text(data), encoding="utf-8")
+
+
+def _row_dict(row: Row) -> dict[str, Any]:
+    data = {name: getattr(row, name) for name in Row.__slots__ if name != "examined"}
+    data["started_at"] = row.started_at.isoformat() if row.started_at else None
+    if row.examined is not None:
+        data["examined"] = {**row.examined.to_dict(), "split": asdict(row.examined.split)}
+    return data
+
+
+def load_run(path: str | Path) -> SavedRun:
+    """Return the run that `save_run` wrote.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file is not a saved run.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        if data["format"] != FORMAT:
+            raise ConfigurationError(f"{path} holds {data['format']!r}, not {FORMAT!r}")
+        units = [Unit(**unit) for unit in data["units"]]
+        rows = [_row(row) for row in data["rows"]]
+    except (ValueError, KeyError, TypeError) as exc:
+        raise ConfigurationError(f"{path} is not a saved run: {exc}") from exc
+    return SavedRun(units, rows, data["notices"], data["wall_s"])
+
+
+def _row(data: dict[str, Any]) -> Row:
+    examined = data.pop("examined", None)
+    started = data.pop("started_at", None)
+    duration = data.pop("duration_s", None)
+    if examined is not None:
+        split = {name: _number(value) for name, value in examined.pop("split").items()}
+        answer = Examined.from_dict(examined)
+        data["examined"] = Examined(
+            answer.finding,
+            cached=data["status"] == "cached",
+            split=TimeSplit(**split),
+            **{name: getattr(answer, name) for name in ("host", "model", "digest", "exchange")},
+            prompt_tokens=answer.prompt_tokens,
+            generated_tokens=answer.generated_tokens,
+        )
+    return Row(
+        **data, started_at=datetime.fromisoformat(started) if started else None, duration_s=_number(duration)
+    )
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -1,0 +1,431 @@
+"""What the engine's calls take and give: shapes, order, kinds of functions, errors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import pickle
+import threading
+
+import pytest
+
+from analysis_kit import events
+from analysis_kit.cancellation import current_token
+from analysis_kit.engine.engine import AsyncAnalysisEngine, Task
+from analysis_kit.errors import AnalysisError, ConfigurationError
+
+SECTIONS = {f"section {number}": "x" * number for number in (3, 1, 2, 9, 5, 4, 8, 7, 6, 10)}
+
+
+def run(coroutine):
+    return asyncio.run(coroutine)
+
+
+class Analyzer:
+    name = "lengths"
+
+    def analyze(self, text):
+        return len(text)
+
+    async def analyze_async(self, text):
+        await asyncio.sleep(0)
+        return len(text)
+
+    def __call__(self, text):
+        return len(text)
+
+
+class AsyncCallable:
+    async def __call__(self, text):
+        await asyncio.sleep(0)
+        return len(text)
+
+
+async def length(text):
+    await asyncio.sleep(0)
+    return len(text)
+
+
+def with_option(text, *, plus):
+    return len(text) + plus
+
+
+@pytest.mark.parametrize(
+    "analyze",
+    [
+        len,
+        Analyzer().analyze,
+        Analyzer().analyze_async,
+        Analyzer(),
+        AsyncCallable(),
+        length,
+        functools.partial(with_option, plus=0),
+        functools.partial(length),
+        lambda text: len(text),
+        lambda text: length(text),
+    ],
+    ids=[
+        *("builtin", "bound method", "async bound method", "callable object", "async callable object"),
+        *("async function", "partial", "partial of async", "lambda", "lambda that returns a coroutine"),
+    ],
+)
+def test_every_kind_of_function_gives_results_in_input_order(analyze):
+    """Plain and async functions, methods, partials and callable objects all give name -> result, in the order given."""
+    with AsyncAnalysisEngine(max_workers=3) as engine:
+        results = run(engine.analyze_sections_parallel(SECTIONS, analyze, "lengths"))
+    assert list(results) == list(SECTIONS)
+    assert results == {name: len(text) for name, text in SECTIONS.items()}
+
+
+def test_speakers_and_several_analyzers_have_the_same_shape():
+    """Speakers go as sections do; analyze_multiple gives analyzer -> unit -> result, plain and async mixed."""
+    engine = AsyncAnalysisEngine(2)
+    assert run(engine.analyze_speakers_parallel({"Ann": "one two"}, str.split)) == {"Ann": ["one", "two"]}
+    table = run(engine.analyze_multiple(SECTIONS, {"plain": len, "async": length}))
+    expected = {name: len(text) for name, text in SECTIONS.items()}
+    assert table == {"plain": expected, "async": expected}
+    assert [list(column) for column in table.values()] == [list(SECTIONS)] * 2
+
+
+def test_longest_text_is_taken_up_first():
+    """One worker takes units by falling length, and equal ones as given."""
+    taken = []
+    units = {"b": "xx", "a": "x", "d": "xxxx", "c": "xx"}
+    run(AsyncAnalysisEngine(1).analyze_sections_parallel(units, taken.append))
+    assert taken == ["xxxx", "xx", "xx", "x"]
+
+
+def test_no_more_than_max_workers_at_once_over_all_runs_of_an_engine():
+    """Two runs of one engine at the same time, one of them mixed with async functions, share its workers."""
+    engine = AsyncAnalysisEngine(3)
+    lock, now, most = threading.Lock(), 0, 0
+
+    def enter(step):
+        nonlocal now, most
+        with lock:
+            now += step
+            most = max(most, now)
+
+    def plain(text):
+        enter(1)
+        threading.Event().wait(0.002)
+        enter(-1)
+
+    async def waiting(text):
+        enter(1)
+        await asyncio.sleep(0.002)
+        enter(-1)
+
+    async def both():
+        units = {str(number): "x" for number in range(40)}
+        await asyncio.gather(
+            engine.analyze_sections_parallel(units, plain),
+            engine.analyze_multiple(units, {"plain": plain, "waiting": waiting}),
+            engine.analyze_sections_parallel(units, waiting),
+        )
+
+    run(both())
+    assert 1 < most <= 3
+
+
+def test_a_unit_may_use_the_engine_it_runs_on():
+    """A run inside a unit gets a worker of its own, so that parent and child cannot wait for each other for ever."""
+    engine = AsyncAnalysisEngine(2)
+
+    def outer(text):
+        return asyncio.run(engine.analyze_sections_parallel({"a": text, "b": text * 2}, len))
+
+    results = run(engine.analyze_sections_parallel({str(n): "x" for n in range(6)}, outer))
+    assert results == {str(n): {"a": 1, "b": 2} for n in range(6)}
+
+
+def test_the_reader_of_a_stream_may_use_the_engine():
+    """A run started between two outcomes of a stream is not starved by the stream's idle workers."""
+    engine = AsyncAnalysisEngine(1)
+
+    async def main():
+        found = []
+        async for outcome in engine.stream({"a": "x", "b": "xx"}, len):
+            found.append((outcome.value, await engine.analyze_sections_parallel({"c": "xxx"}, len)))
+        return found
+
+    assert run(main()) == [(2, {"c": 3}), (1, {"c": 3})]
+
+
+def test_two_readers_share_a_small_engine():
+    """A stream whose reader is slow gives its idle workers to another task's run."""
+    engine = AsyncAnalysisEngine(1)
+
+    async def main():
+        go_on = asyncio.Event()
+
+        async def read():
+            return [outcome.value async for outcome in engine.stream(pairs(), len) if await go_on.wait()]
+
+        def pairs():
+            yield from [("a", "x"), ("b", "xx")]
+
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(0)
+        other = await engine.analyze_sections_parallel({"c": "xxx"}, len)
+        go_on.set()
+        return other, await reading
+
+    assert run(main()) == ({"c": 3}, [1, 2])
+
+
+def test_L13_one_failure_is_collected_in_its_place():
+    """Ten sections, number 4 raises: nine results in input order and one error tied to section 4."""
+
+    def analyze(text):
+        if len(text) == 4:
+            raise ValueError("cannot read this")
+        return len(text)
+
+    with AsyncAnalysisEngine(4, on_error="collect") as engine:
+        results = run(engine.analyze_sections_parallel(SECTIONS, analyze, "tone"))
+    assert list(results) == list(SECTIONS)
+    error = results.pop("section 4")
+    assert results == {name: len(text) for name, text in SECTIONS.items() if len(text) != 4}
+    assert isinstance(error, AnalysisError)
+    assert (error.unit, error.analyzer, error.attempts) == ("section 4", "tone", 1)
+    assert error.duration_s >= 0
+    assert isinstance(error.__cause__, ValueError)
+    for fact in ("section 4", "tone", "ValueError", "cannot read this"):
+        assert fact in str(error)
+
+
+def test_L13_first_failure_stops_the_rest_and_keeps_what_is_done():
+    """Under "raise" the error names unit and analyzer, holds what had finished, and queued units never start."""
+    started = []
+
+    def analyze(text):
+        started.append(len(text))
+        if len(text) == 8:
+            raise ValueError("eight")
+        return len(text)
+
+    with pytest.raises(AnalysisError, match="'section 8'.*ValueError: eight") as caught:
+        run(AsyncAnalysisEngine(1).analyze_sections_parallel(SECTIONS, analyze, "tone"))
+    assert started == [10, 9, 8]
+    assert caught.value.partial == {"section 9": 9, "section 10": 10}
+    assert isinstance(caught.value.__cause__, ValueError)
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert copy.partial == caught.value.partial
+    assert copy.unit == "section 8"
+
+
+def test_first_failure_reaches_those_who_wait():
+    """Under "raise" a running unit that waits on its token is woken by another's failure, and its slot is free again."""
+    both = threading.Barrier(2, timeout=30)
+    woken = []
+
+    def analyze(text):
+        both.wait()
+        if text == "bad":
+            raise ValueError("bad one")
+        woken.append(current_token.get().wait(30))
+        current_token.get().raise_if_cancelled()
+
+    with pytest.raises(AnalysisError, match="bad one"):
+        run(AsyncAnalysisEngine(2).analyze_sections_parallel({"one": "bad", "two": "good"}, analyze))
+    assert woken == [True]
+
+
+def test_several_failures_are_all_named():
+    """Two units that fail at the same time are both in the message."""
+    both = threading.Barrier(2, timeout=30)
+
+    def analyze(text):
+        both.wait()
+        raise ValueError(f"no {text}")
+
+    with pytest.raises(AnalysisError) as caught:
+        run(AsyncAnalysisEngine(2).analyze_sections_parallel({"one": "1", "two": "2"}, analyze))
+    for fact in ("'one'", "no 1", "'two'", "no 2"):
+        assert fact in str(caught.value)
+
+
+def test_partial_of_several_analyzers_has_two_levels():
+    """The partial result of analyze_multiple is analyzer -> unit -> result."""
+
+    def second(text):
+        raise ValueError
+
+    with pytest.raises(AnalysisError) as caught:
+        run(AsyncAnalysisEngine(1).analyze_multiple({"a": "x"}, {"first": len, "second": second}))
+    assert caught.value.partial == {"first": {"a": 1}}
+
+
+def test_whatever_a_unit_raises_is_its_own_failure():
+    """SystemExit or a stray CancelledError of a function ends that unit, not the run."""
+
+    def analyze(text):
+        raise {"exit": SystemExit(3), "cancel": asyncio.CancelledError("own")}.get(text, KeyError(text))
+
+    units = {name: name for name in ("exit", "cancel", "key")}
+    results = run(AsyncAnalysisEngine(2, on_error="collect").analyze_sections_parallel(units, analyze))
+    assert [type(results[name].__cause__).__name__ for name in units] == ["SystemExit", "CancelledError", "KeyError"]
+
+
+def test_context_variables_reach_workers_and_do_not_leak_between_units():
+    """A unit sees the caller's context variables, and what it sets is gone for the next unit and for the caller."""
+    variable = contextvars.ContextVar("variable", default="unset")
+
+    def plain(text):
+        seen = variable.get()
+        variable.set(text)
+        return seen
+
+    async def waiting(text):
+        return plain(text)
+
+    async def main():
+        variable.set("caller")
+        return await AsyncAnalysisEngine(1).analyze_multiple({"a": "1", "b": "2"}, {"p": plain, "w": waiting})
+
+    assert run(main()) == {"p": {"a": "caller", "b": "caller"}, "w": {"a": "caller", "b": "caller"}}
+    assert variable.get() == "unset"
+
+
+def test_events_tell_of_start_and_end():
+    """Listeners hear UnitStarted and UnitFinished with status, duration and the kind of error."""
+    heard = []
+    unsubscribe = events.subscribe(heard.append)
+    try:
+        run(AsyncAnalysisEngine(1, on_error="collect").analyze_sections_parallel({"a": "1", "b": "x"}, int, "parse"))
+    finally:
+        unsubscribe()
+    assert [type(event).__name__ for event in heard] == ["UnitStarted", "UnitFinished"] * 2
+    assert [event.status for event in heard[1::2]] == ["done", "failed"]
+    assert heard[3].error_type == "ValueError"
+    assert heard[1].duration_s >= 0
+
+
+def test_run_tasks_hands_over_on_the_loops_thread_and_returns_in_input_order():
+    """Outcomes come to on_outcome as units end, on the caller's thread; the list is in the order of the tasks."""
+    threads, keys = set(), []
+
+    def give(outcome):
+        threads.add(threading.current_thread())
+        keys.append(outcome.task.key)
+
+    tasks = [Task(number, "t", f"u{number}", number, functools.partial(abs, -number)) for number in range(50)]
+    outcomes = run(AsyncAnalysisEngine(4).run_tasks(tasks, on_outcome=give))
+    assert [outcome.value for outcome in outcomes] == list(range(50))
+    assert sorted(keys) == list(range(50))
+    assert threads == {threading.current_thread()}
+    assert all(outcome.status == "done" and outcome.started_at.tzinfo is not None for outcome in outcomes)
+
+
+def test_an_outcome_is_handed_over_while_others_still_run(latch):
+    """The caller hears of a finished unit while another is blocked."""
+
+    async def main():
+        heard = asyncio.Event()
+        tasks = [Task("slow", "t", "slow", 2, latch.hold), Task("fast", "t", "fast", 1, int)]
+        running = asyncio.create_task(
+            AsyncAnalysisEngine(2).run_tasks(tasks, on_outcome=lambda outcome: heard.set())
+        )
+        await heard.wait()
+        assert not running.done()
+        latch.release()
+        return [outcome.status for outcome in await running]
+
+    assert run(main()) == ["done", "done"]
+
+
+def test_a_failing_receiver_stops_the_run_with_its_own_error():
+    """An exception of on_outcome is raised as it is, and nothing more is started."""
+    started = []
+
+    def give(outcome):
+        raise OSError("disk full")
+
+    tasks = [Task(number, "t", "u", 0, functools.partial(started.append, number)) for number in range(10_000)]
+    with pytest.raises(OSError, match="disk full"):
+        run(AsyncAnalysisEngine(1).run_tasks(tasks, on_outcome=give))
+    assert len(started) < 10_000
+
+
+def test_zero_units_give_empty_results():
+    """No sections, no analyzers, no tasks: an empty result and no worker."""
+    engine = AsyncAnalysisEngine()
+    assert run(engine.analyze_sections_parallel({}, len)) == {}
+    assert run(engine.analyze_multiple({"a": "x"}, {})) == {}
+    assert run(engine.analyze_multiple({}, {"len": len})) == {"len": {}}
+    assert run(engine.run_tasks([])) == []
+
+
+@pytest.mark.parametrize("units", [["a"], "text", None, 3], ids=repr)
+def test_units_that_are_no_mapping_are_refused(units):
+    """The message says what is needed and what was given."""
+    with pytest.raises(ConfigurationError, match=f"mapping.*{type(units).__name__}"):
+        run(AsyncAnalysisEngine().analyze_sections_parallel(units, len))
+
+
+def test_a_coroutine_in_place_of_a_function_is_refused_and_closed():
+    """The message names the coroutine; no "never awaited" warning is left (warnings are errors here)."""
+    with pytest.raises(ConfigurationError, match=r"length\(\): pass the function"):
+        run(AsyncAnalysisEngine().analyze_sections_parallel(SECTIONS, length("x")))
+    with pytest.raises(ConfigurationError, match="analyzer 'x' must be a function.*got int"):
+        run(AsyncAnalysisEngine().analyze_multiple(SECTIONS, {"x": 3}))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"max_workers": 0}, "max_workers=0"),
+        ({"max_workers": -1}, "max_workers=-1"),
+        ({"max_workers": 1.5}, "max_workers=1.5"),
+        ({"max_workers": True}, "max_workers=True"),
+        ({"max_workers": "many"}, "max_workers='many'"),
+        ({"on_error": "ignore"}, "on_error='ignore'"),
+        ({"timeout_s": 0}, "timeout_s=0"),
+        ({"rate_limit": "fast"}, "rate_limit='fast'"),
+        ({"executor": object()}, "executor="),
+    ],
+    ids=str,
+)
+def test_options_that_cannot_work_are_refused_at_once(options, words):
+    """The constructor names the parameter and the value."""
+    with pytest.raises(ConfigurationError, match=words):
+        AsyncAnalysisEngine(**options)
+
+
+def test_auto_follows_the_cap():
+    """With max_workers="auto" the number of units at once follows the cap while the run goes on."""
+
+    class Cap:
+        limit = 1
+
+    cap, lock, now, seen = Cap(), threading.Lock(), 0, []
+    pair = threading.Barrier(2, timeout=30)
+
+    def analyze(text):
+        nonlocal now
+        with lock:
+            now += 1
+            seen.append((cap.limit, now))
+        if text == "grow":
+            cap.limit = 2
+        elif text == "together":
+            pair.wait()
+        with lock:
+            now -= 1
+
+    units = {"0": "grow", **{str(n): "together" for n in range(1, 5)}}
+    tasks = [Task(key, "t", key, 0, functools.partial(analyze, text)) for key, text in units.items()]
+    run(AsyncAnalysisEngine("auto", cap=cap).run_tasks(tasks))
+    assert seen[0] == (1, 1)
+    assert max(count for _, count in seen) == 2
+
+
+def test_repr_says_what_it_is_doing():
+    """The repr shows workers, kind and state."""
+    engine = AsyncAnalysisEngine(3)
+    assert repr(engine) == "<AsyncAnalysisEngine 3 threads, idle>"
+    assert run(engine.analyze_sections_parallel({"a": ""}, lambda _: repr(engine))) == {
+        "a": "<AsyncAnalysisEngine 3 threads, 1 run under way>"
+    }

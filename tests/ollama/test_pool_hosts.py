@@ -1,0 +1,351 @@
+"""Many hosts: work goes where it is done first, a host that fails costs nothing but itself, and it comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+
+import pytest
+from fakes.ollama import FakeOllama, Play
+
+from analysis_kit.cancellation import CancelToken, current_token
+from analysis_kit.errors import (
+    ModelNotFoundError,
+    OllamaError,
+    OllamaUnreachableError,
+    StreamBrokenError,
+)
+from analysis_kit.ollama import balance
+from analysis_kit.ollama.balance import Host, choose
+from analysis_kit.ollama.pool import OllamaConnectionPool
+from analysis_kit.retry import call_with_retry
+
+
+@pytest.fixture
+def lab():
+    """Serve with three hosts of four slots."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(FakeOllama(slots=4)) for _ in range(3)]
+
+
+@pytest.fixture
+def make():
+    """Make pools over hosts, and shut them down after."""
+    made = []
+
+    def build(fakes, *args, **options):
+        options.setdefault("model", "fake")
+        pool = OllamaConnectionPool(*args, hosts=[fake.url for fake in fakes], **options)
+        made.append(pool)
+        return pool
+
+    yield build
+    for pool in made:
+        pool.shutdown()
+
+
+def call(pool, model=None):
+    """Ask once through the pool; return the reply."""
+    with pool.get_connection(model=model) as client:
+        return client.generate("x")
+
+
+def asked(fake):
+    """Count the questions that a host got."""
+    return len(fake.asked("/api/generate"))
+
+
+def states(pool):
+    """Return host -> (up, failed, active)."""
+    return {host["host"]: (host["up"], host["failed"], host["active"]) for host in pool.get_stats()["hosts"]}
+
+
+def test_work_is_spread_over_free_hosts(lab, make):
+    """As many requests at once as there are hosts run one on each, and the reply says which."""
+    pool = make(lab, 6, 0)
+    go = threading.Event()
+    for fake in lab:
+        fake.script("/api/generate", *[Play(text="x", gate=go)] * 6)
+    replies = []
+    threads = [threading.Thread(target=lambda: replies.append(call(pool))) for _ in range(6)]
+    for number, thread in enumerate(threads):
+        thread.start()
+        threading.Event().wait(0)
+        while sum(fake.running for fake in lab) <= number:
+            threading.Event().wait(0.001)
+    assert [fake.running for fake in lab] == [2, 2, 2]
+    assert sorted(host["active"] for host in pool.get_stats()["hosts"]) == [2, 2, 2]
+    go.set()
+    for thread in threads:
+        thread.join(5)
+    assert {reply.host for reply in replies} == {fake.url for fake in lab}
+    assert all(active == 0 for _, _, active in states(pool).values())
+
+
+def test_a_slot_moves_to_the_host_that_is_next_and_connections_stay_bounded(lab, make):
+    """Slots are not bound to a host: over all hosts there are never more connections than slots."""
+    pool = make(lab, 2, 0)
+    threads = [threading.Thread(target=lambda: [call(pool) for _ in range(20)]) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sum(asked(fake) for fake in lab) == 120
+    assert all(asked(fake) for fake in lab)
+    assert sum(fake.max_running for fake in lab) >= 2
+    for fake in lab:
+        fake.until(lambda fake=fake: fake.open_connections <= 2)
+    assert sum(fake.open_connections for fake in lab) <= 2
+    assert pool.get_stats()["open_slots"] == 2
+
+
+def test_a_model_is_asked_where_it_is(lab, make):
+    """Only hosts that list the model are asked; one that none has is a ModelNotFoundError that names the hosts."""
+    lab[1].models["big:70b"] = {}
+    pool = make(lab, model=None)
+    assert {call(pool, "big:70b").host for _ in range(6)} == {lab[1].url}
+    with pytest.raises(ModelNotFoundError, match="ollama pull huge") as caught:
+        call(pool, "huge")
+    assert all(fake.url in str(caught.value) for fake in lab)
+    assert pool.get_stats()["active_connections"] == 0
+
+
+def test_a_model_that_moved_is_found_again(lab, make):
+    """A host that lost the model answers 404: the request moves, and that host is looked at anew, not set aside."""
+    pool = make(lab[:2])
+    assert call(pool).host == lab[0].url
+    del lab[0].models["fake:latest"]
+    assert {call(pool).host for _ in range(4)} == {lab[1].url}
+    assert asked(lab[0]) == 2
+    assert states(pool)[lab[0].url] == (True, 0, 0)
+
+
+def test_a_host_that_has_the_model_in_memory_comes_first(lab, make):
+    """Among free hosts the one where the model is loaded is asked."""
+    for fake in lab[:2]:
+        fake._loaded = {}
+    pool = make(lab, 4, 0)
+    assert {call(pool).host for _ in range(5)} == {lab[2].url}
+
+
+def test_a_full_host_with_the_model_does_not_draw_everything():
+    """Resident is not idle: a host that is full comes after a free one that must load first, and speed decides the rest."""
+    full, idle = Host("http://a:1", api_key=None), Host("http://b:1", api_key=None)
+    for host in (full, idle):
+        host._models = ("m:latest",)
+    full._loaded = ("m:latest",)
+    assert choose([full, idle], "m") is full
+    full.out = 1
+    assert choose([full, idle], "m") is idle
+    idle.out = 1
+    full.service_s, idle.service_s = 1.0, 4.0
+    assert choose([full, idle], "m") is full
+    full.out = 8
+    assert choose([full, idle], "m") is idle
+
+
+@pytest.mark.parametrize(
+    "play",
+    [
+        Play(drop=True),
+        Play(text="half a", cut_at=150),
+        Play(status=503, body={"error": "busy"}),
+        Play(status=500, body={"error": "crashed"}),
+        Play(body="<html>", content_type="text/html"),
+    ],
+)
+def test_a_request_moves_once_when_its_host_fails(lab, make, play):
+    """Dead, broken, busy, crashed or no Ollama at all: another host answers, and the failing one is set aside."""
+    pool = make(lab)
+    lab[0].script("/api/generate", play)
+    assert call(pool).host == lab[1].url
+    assert states(pool)[lab[0].url] == (False, 1, 0)
+    for fake in lab:
+        fake.script("/api/generate", *[play] * 3)
+    once = make(lab)
+    with pytest.raises(OllamaError):
+        call(once)
+    assert [asked(fake) for fake in lab] == [2, 2, 0]
+    assert all(active == 0 for _, _, active in states(once).values())
+
+
+def test_a_request_that_is_wrong_does_not_move(lab, make):
+    """A 400 is the request's own fault: it is asked once, and no host is blamed."""
+    pool = make(lab)
+    for fake in lab:
+        fake.script("/api/generate", Play(status=400, body={"error": "invalid option"}))
+    with pytest.raises(OllamaError, match="invalid option"):
+        call(pool)
+    assert sum(asked(fake) for fake in lab) == 1
+    assert all(up and not failed for up, failed, _ in states(pool).values())
+
+
+def test_a_stream_moves_only_before_its_first_piece(lab, make):
+    """What the caller has seen is not told again by another host."""
+    pool = make(lab[:2])
+    lab[0].script("/api/generate", Play(drop=True))
+    with pool.get_connection() as client:
+        assert "".join(piece.text for piece in client.generate("x", stream=True)) == "ok"
+    for host in pool.members:
+        host._failures = 0
+    for fake in lab[:2]:
+        fake.script("/api/generate", Play(lines=[{"response": "half", "done": False}]))
+    with pool.get_connection() as client, pytest.raises(StreamBrokenError):
+        list(client.generate("x", stream=True))
+
+
+def test_a_host_that_accepts_and_never_answers_is_set_aside(lab, make):
+    """After the read limit the request is answered elsewhere; a probe finds the mute host mute, quickly."""
+    pool = make(lab[:2], read_timeout_s=0.2, load_timeout_s=0)
+    lab[0].script("/api/generate", Play(hang=True))
+    assert call(pool).host == lab[1].url
+    assert not states(pool)[lab[0].url][0]
+    assert call(pool).host == lab[1].url
+
+
+def test_a_failing_host_gets_growing_pauses_and_comes_back(lab, make, monkeypatch):
+    """Each failure in a row doubles the pause up to a bound; a host that answers its probe is in use again."""
+    host = Host("http://a:1", api_key=None)
+    monkeypatch.setattr(balance.random, "uniform", lambda low, high: high)
+    now = [100.0]
+    monkeypatch.setattr(balance.time, "monotonic", lambda: now[0])
+    pauses = []
+    for _ in range(12):
+        host.fail(OllamaError("no"))
+        pauses.append(host._until - now[0])
+    assert pauses[:4] == [0.5, 1.0, 2.0, 4.0]
+    assert pauses[-1] == balance.LONGEST_PAUSE_S
+    monkeypatch.undo()
+
+    monkeypatch.setattr(balance, "FIRST_PAUSE_S", 0.02)
+    pool = make(lab[:2])
+    lab[0].stop()
+    assert {call(pool).host for _ in range(4)} == {lab[1].url}
+    lab[0].start()
+    for _ in range(500):
+        if call(pool).host == lab[0].url:
+            break
+        threading.Event().wait(0.005)
+    else:
+        pytest.fail("the host never came back")
+    assert states(pool)[lab[0].url][0]
+
+
+def test_all_hosts_down_is_one_error_with_each_ones_last_failure(lab, make):
+    """With nobody left the error names every host and what it last said; when one is back the next call works."""
+    pool = make(lab)
+    for fake in lab:
+        fake.stop()
+    with pytest.raises(OllamaUnreachableError, match="none of the 3 hosts answers") as caught:
+        for _ in range(3):
+            with contextlib.suppress(StreamBrokenError):
+                call(pool)
+    assert str(caught.value).count("refused") == 3
+    assert pool.health_check() is False
+    assert pool.get_stats()["active_connections"] == 0
+    lab[2].start()
+    assert call(pool).host == lab[2].url
+    assert pool.health_check() is True
+
+
+def test_a_host_that_dies_under_load_loses_no_row(lab, make):
+    """One of three hosts is killed with requests on it: all 300 answers come, each once."""
+    for fake in lab:
+        fake.delay_s = 0.002
+    pool = make(lab, 12, 0)
+    answers = []
+    half = threading.Event()
+
+    def work():
+        for _ in range(25):
+            answers.append(call(pool).text)
+            if len(answers) > 100:
+                half.set()
+
+    threads = [threading.Thread(target=work) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    half.wait(20)
+    lab[1].stop(reset=True)
+    for thread in threads:
+        thread.join(30)
+    assert answers == ["ok"] * 300
+    assert pool.get_stats()["active_connections"] == 0
+
+
+def test_a_lone_server_killed_and_started_again_under_load_loses_no_row(make):
+    """With one host retries carry the rows over its restart."""
+    with FakeOllama(slots=4, delay_s=0.002) as fake:
+        pool = make([fake], 4, 0)
+        answers = []
+        half, down = threading.Event(), threading.Event()
+
+        def work():
+            for _ in range(25):
+                answers.append(
+                    call_with_retry(lambda: call(pool), max_attempts=50, base_s=0.01, max_wait_s=0.05).text
+                )
+                if len(answers) > 30:
+                    half.set()
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        half.wait(20)
+        fake.stop(reset=True)
+        down.wait(0.1)
+        fake.start()
+        for thread in threads:
+            thread.join(30)
+        assert answers == ["ok"] * 100
+        pool.shutdown()
+
+
+def test_a_cancel_is_no_failure_of_the_host(lab, make):
+    """A request that we ended ourselves sets no host aside and does not move."""
+    pool = make(lab[:1] + lab[1:2])
+    token = CancelToken()
+    errors = []
+    for fake in lab[:2]:
+        fake.script("/api/generate", Play(text="x", gate=threading.Event()))
+
+    def work():
+        current_token.set(token)
+        try:
+            call(pool)
+        except BaseException as exc:
+            errors.append(exc)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    lab[0].until(lambda: lab[0].running == 1)
+    token.cancel()
+    thread.join(5)
+    assert [type(error) for error in errors] == [asyncio.CancelledError]
+    assert all(up and not failed for up, failed, _ in states(pool).values())
+    assert asked(lab[1]) == 0
+
+
+def test_each_key_goes_to_its_own_host(make):
+    """With a key a host, none is sent to another, by questions, listings or probes."""
+    with FakeOllama(api_key="one") as first, FakeOllama(api_key="two") as second, FakeOllama() as without:
+        fakes = {first: "Bearer one", second: "Bearer two", without: None}
+        pool = make(fakes, api_key={first.url: "one", second.url: "two"})
+        with pool.get_connection() as a, pool.get_connection() as b, pool.get_connection() as c:
+            assert {client.generate("x").host for client in (a, b, c)} == {fake.url for fake in fakes}
+        assert pool.health_check()
+        for fake, sent in fakes.items():
+            assert asked(fake) == 1
+            assert {request.headers.get("authorization") for request in fake.requests} == {sent}
+
+
+def test_the_html_shows_every_host(lab, make):
+    """A host that was set aside is shown with its last failure."""
+    pool = make(lab[:2])
+    lab[0].script("/api/generate", Play(status=500, body={"error": "<b>boom</b>"}))
+    call(pool)
+    html = pool._repr_html_()
+    assert all(fake.url in html for fake in lab[:2])
+    assert "&lt;b&gt;boom" in html
+    assert "set aside" in html

@@ -1,0 +1,183 @@
+"""Which lines are labels in the common layouts, and who the speakers are."""
+
+import pytest
+
+from analysis_kit.transcripts.parse import parse_transcript
+
+
+def turns(text):
+    """Return speaker and text of each turn."""
+    return [(turn.speaker, turn.text) for turn in parse_transcript(text).turns]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "Operator: Welcome.\nJane: Thanks.\nMark: Hi.",
+            [("Operator", "Welcome."), ("Jane", "Thanks."), ("Mark", "Hi.")],
+        ),
+        ("Alice: hello\nBob: hi", [("Alice", "hello"), ("Bob", "hi")]),
+        ("OPERATOR: Welcome.\nJANE DOE: Thanks.", [("Operator", "Welcome."), ("JANE DOE", "Thanks.")]),
+        (
+            "[Operator]\nWelcome.\n\nJane Doe - CEO\nThanks.",
+            [("Operator", "Welcome."), ("Jane Doe", "Thanks.")],
+        ),
+        ("<Q - Priya Nair>: Why?\n<A - Jane Doe>: So.", [("Priya Nair", "Why?"), ("Jane Doe", "So.")]),
+        ("Q: Why?\nA: So.\nQ: And?", [("Q", "Why?"), ("A", "So."), ("Q", "And?")]),
+        ("Speaker 1: Hi\nSpeaker 2: Ho", [("Speaker 1", "Hi"), ("Speaker 2", "Ho")]),
+        (
+            "Unidentified Analyst: Why?\nJane Doe: So.",
+            [("Unidentified Analyst", "Why?"), ("Jane Doe", "So.")],
+        ),
+        (
+            "\u738b\u4f1f: \u4f60\u597d\n\u674e\u5a1c\uff1a\u8c22\u8c22",
+            [("\u738b\u4f1f", "\u4f60\u597d"), ("\u674e\u5a1c", "\u8c22\u8c22")],
+        ),
+        ("Jos\u00e9 d'Ornano-L\u00f3pez Jr.: Hola.", [("Jos\u00e9 d'Ornano-L\u00f3pez Jr.", "Hola.")]),
+        ("John Smith, Jr., CEO: Hi.", [("John Smith Jr.", "Hi.")]),
+        (
+            "Michael Price: Hi.\nJane Doe: Ho.\nMichael Price: Hm.",
+            [("Michael Price", "Hi."), ("Jane Doe", "Ho."), ("Michael Price", "Hm.")],
+        ),
+        (
+            "Ana Roy -- Directrice g\u00e9n\u00e9rale\n\nOui.\n\nAna Roy -- Directrice g\u00e9n\u00e9rale\n\nNon.",
+            [("Ana Roy", "Oui."), ("Ana Roy", "Non.")],
+        ),
+        (
+            "Operator\n\nHi.\n\nJane Doe\n\nHo.\n\nTom Ek\n\nHm.\n\nJane Doe\n\nYes.\n\nTom Ek\n\nBye.",
+            [
+                ("Operator", "Hi."),
+                ("Jane Doe", "Ho."),
+                ("Tom Ek", "Hm."),
+                ("Jane Doe", "Yes."),
+                ("Tom Ek", "Bye."),
+            ],
+        ),
+        ("Jane Doe:Good morning.", [("Jane Doe", "Good morning.")]),
+    ],
+)
+def test_common_labels_name_their_speakers(text, expected):
+    """Each common kind of label is cut off its speech and names the speaker."""
+    assert turns(text) == expected
+
+
+def test_text_before_the_first_label_is_kept_as_unknown():
+    """Words that no label claims become a turn of "Unknown" at their place."""
+    call = parse_transcript("Some stray text came first.\nAnd more.\n\nJane Doe: Hi.")
+
+    assert [(turn.speaker, turn.role) for turn in call.turns] == [
+        ("Unknown", "unknown"),
+        ("Jane Doe", "unknown"),
+    ]
+    assert call.turns[0].text == "Some stray text came first.\nAnd more."
+
+
+def test_text_behind_a_closing_list_of_participants_is_kept_as_unknown():
+    """A list at the end takes no words from the last speaker, and what follows it is nobody's."""
+    call = parse_transcript(
+        "Jane Doe -- CEO\n\nWe grew.\n\nTom Ek -- Calder -- Analyst\n\nWhy?\n\nCall participants:\n\nJane Doe -- CEO\n\n"
+        "Tom Ek -- Calder -- Analyst\n\nAll rights reserved."
+    )
+
+    assert [(t.speaker, t.text) for t in call.turns] == [
+        ("Jane Doe", "We grew."),
+        ("Tom Ek", "Why?"),
+        ("Unknown", "All rights reserved."),
+    ]
+
+
+def test_a_page_head_that_recurs_is_no_speaker():
+    """A company's name that stands on its own line of every page stays text where the speakers are named otherwise."""
+    call = parse_transcript(
+        "Jane Doe -- CEO\n\nWe grew.\n\nAlder Creek\n\nAnd grew.\n\nAlder Creek\n\nAgain."
+    )
+
+    assert list(call.speakers) == ["Jane Doe"]
+    assert call.speakers["Jane Doe"].count("Alder Creek") == 2
+
+
+@pytest.mark.parametrize(
+    ("entry", "title", "affiliation", "role"),
+    [
+        ("Jane Doe -- Chief Executive Officer", "Chief Executive Officer", None, "executive"),
+        ("Jane Doe, EVP & CFO", "EVP & CFO", None, "executive"),
+        ("Jane Doe (Head of Investor Relations)", "Head of Investor Relations", None, "executive"),
+        ("* Jane Doe; Director of Finance", "Director of Finance", None, "executive"),
+        ("Jane Doe -- Harbor Lane -- Analyst", "Analyst", "Harbor Lane", "analyst"),
+        ("Jane Doe, Harbor Lane - Senior Analyst", "Senior Analyst", "Harbor Lane", "analyst"),
+        ("Jane Doe - Harbor Lane Securities", None, "Harbor Lane Securities", "analyst"),
+        ("Jane Doe\nChief Executive Officer", "Chief Executive Officer", None, "executive"),
+        ("Jane Doe\nHarbor Lane Securities, Analyst", "Analyst", "Harbor Lane Securities", "analyst"),
+        ("Jane Doe - Fernhill Foods", None, "Fernhill Foods", "executive"),
+    ],
+)
+def test_lists_of_participants_give_titles_and_roles(entry, title, affiliation, role):
+    """A bare name before a colon gets title, house and role from the list of participants, in each form of entry."""
+    call = parse_transcript(
+        f"Fernhill Foods (FNH) Q1 2025\n\nParticipants:\n{entry}\nMark Roe, CEO\n\nJane Doe: Hi.\nMark Roe: Ho."
+    )
+
+    person = call.people["Jane Doe"]
+    assert (person.title, person.affiliation, person.role) == (title, affiliation, role)
+    assert [turn.text for turn in call.turns] == ["Hi.", "Ho."]
+    assert entry.split("\n")[0] in call.header
+
+
+def test_listed_people_who_do_not_speak_are_known():
+    """Somebody on the list who says nothing is among the people and not among the speakers."""
+    call = parse_transcript("Participants: Jane Doe, CEO; Mark Roe, CFO\n\nJane Doe: Hi.")
+
+    assert call.people["Mark Roe"].title == "CFO"
+    assert list(call.speakers) == ["Jane Doe"]
+
+
+@pytest.mark.parametrize(
+    ("front", "company", "ticker", "quarter", "date"),
+    [
+        (
+            "Fernhill Foods, Inc. (NYSE: FNH)\nThird Quarter 2025 Earnings Call\nOctober 28, 2025, 8:30 a.m. ET",
+            "Fernhill Foods, Inc.",
+            "FNH",
+            "Q3 2025",
+            "2025-10-28",
+        ),
+        ("Fernhill Foods (FNH) Q3 2025 Earnings Call Transcript", "Fernhill Foods", "FNH", "Q3 2025", None),
+        (
+            "Transcript of the Fernhill Foods 3Q25 Results Call\n28 Oct 2025",
+            "Fernhill Foods",
+            None,
+            "Q3 2025",
+            "2025-10-28",
+        ),
+        (
+            "Company: Fernhill Foods\nTicker: FNH\nQuarter: Q3 FY2025\nDate: 2025-10-28",
+            "Fernhill Foods",
+            "FNH",
+            "Q3 2025",
+            "2025-10-28",
+        ),
+        (
+            "Fernhill Foods\nFourth Quarter and Full Year 2024 Results",
+            "Fernhill Foods",
+            None,
+            "Q4 2024",
+            None,
+        ),
+        ("# Fernhill Foods -- Q3 2025 Earnings Call", "Fernhill Foods", None, "Q3 2025", None),
+        ("Fernhill Foods: Q3 2025 Earnings Call", "Fernhill Foods", None, "Q3 2025", None),
+        ("NASDAQ: FNH", None, "FNH", None, None),
+        ("Q3 Earnings Call, 05/06/2025", None, None, "Q3", None),
+        ("Earnings Call, 10/28/2025", None, None, None, "2025-10-28"),
+        ("", None, None, None, None),
+    ],
+)
+@pytest.mark.parametrize("label", ["Jane Doe -- CEO\n\n", "Jane Doe: "])
+def test_title_lines_fill_the_facts_and_are_no_speech(front, company, ticker, quarter, date, label):
+    """Lines before the first label give company, ticker, quarter and date, None where they do not say; none is a turn."""
+    call = parse_transcript(f"{front}\n\n{label}Q1 2019 and (XYZ) were good.")
+
+    found = (call.company, call.ticker, call.quarter, str(call.date) if call.date else None)
+    assert found == (company, ticker, quarter, date)
+    assert len(call.turns) == 1
+    assert call.header == front.replace("\n\n", "\n")
