@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    import analysis_kit.plots as plots  # noqa: PLR0402
+    import analysis_kit.plots as plots  # noqa: F401, PLR0402 - a module among names
     from analysis_kit.analyzers.base import BaseAnalyzer as BaseAnalyzer
     from analysis_kit.analyzers.complexity import ComplexityAnalyzer as ComplexityAnalyzer
     from analysis_kit.analyzers.deception import DeceptionAnalyzer as DeceptionAnalyzer
+    from analysis_kit.analyzers.lexicon import LexiconSentimentAnalyzer as LexiconSentimentAnalyzer
     from analysis_kit.analyzers.llm import LLMAnalyzer as LLMAnalyzer
     from analysis_kit.analyzers.numerical import NumericalAnalyzer as NumericalAnalyzer
-    from analysis_kit.analyzers.lexicon import LexiconSentimentAnalyzer as LexiconSentimentAnalyzer
     from analysis_kit.analyzers.sentiment import SentimentAnalyzer as SentimentAnalyzer
     from analysis_kit.cache import get_cache as get_cache
     from analysis_kit.container import DIContainer as DIContainer

@@ -15,6 +15,7 @@ import sqlite3
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -69,7 +70,11 @@ def _encode(value: Any) -> str:
 
 def _same(read: Any, given: Any) -> bool:
     if isinstance(given, dict):
-        return isinstance(read, dict) and read.keys() == given.keys() and all(_same(read[key], given[key]) for key in given)
+        return (
+            isinstance(read, dict)
+            and read.keys() == given.keys()
+            and all(_same(read[key], given[key]) for key in given)
+        )
     if isinstance(given, list):
         return isinstance(read, list) and len(read) == len(given) and all(map(_same, read, given))
     return type(read) is type(given) and bool(read == given)
@@ -154,12 +159,16 @@ class SQLiteStore:
         return connection
 
     def read(self, key: str) -> str | None:
+        """Return the text of ``key``."""
         row = self._connection().execute("SELECT value FROM answers WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
     def write(self, key: str, kind: str, text: str) -> None:
+        """Keep ``text``."""
         connection = self._connection()
-        connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", (key, kind, text, time.time()))
+        connection.execute(
+            "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", (key, kind, text, time.time())
+        )
         with self._lock:
             self._writes += 1
             due = self._writes % CHECK_EVERY == 0
@@ -171,19 +180,28 @@ class SQLiteStore:
         if size > MAX_BYTES and entries:
             # a tenth is dropped at once, so that the next writes find room
             few = max(1, entries // 10)
-            connection.execute("DELETE FROM answers WHERE key IN (SELECT key FROM answers ORDER BY used LIMIT ?)", (few,))
+            connection.execute(
+                "DELETE FROM answers WHERE key IN (SELECT key FROM answers ORDER BY used LIMIT ?)", (few,)
+            )
 
     def clear(self, kind: str | None) -> None:
+        """Remove the entries of ``kind``, or all."""
         if kind is None:
             self._connection().execute("DELETE FROM answers")
         else:
             self._connection().execute("DELETE FROM answers WHERE kind = ?", (kind,))
 
     def size(self) -> tuple[int, int]:
-        row = self._connection().execute("SELECT COUNT(*), COALESCE(SUM(LENGTH(value)), 0) FROM answers").fetchone()
+        """Return how many entries there are, and their bytes."""
+        row = (
+            self._connection()
+            .execute("SELECT COUNT(*), COALESCE(SUM(LENGTH(value)), 0) FROM answers")
+            .fetchone()
+        )
         return int(row[0]), int(row[1])
 
     def close(self) -> None:
+        """Let go of files and sockets."""
         with self._lock:
             connections, self._connections = self._connections, []
             self._local = threading.local()
@@ -198,29 +216,36 @@ class RedisStore:
         redis = require("redis", extra="redis", purpose="a cache at redis://")
         parts = urlsplit(url)
         self.place = f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}{parts.path}"
-        self._redis = redis.Redis.from_url(url, decode_responses=True, socket_timeout=5, socket_connect_timeout=3)
+        self._redis = redis.Redis.from_url(
+            url, decode_responses=True, socket_timeout=5, socket_connect_timeout=3
+        )
 
     def read(self, key: str) -> str | None:
+        """Return the text of ``key``."""
         value = self._redis.get(f"analysis_kit:{key}")
         return None if value is None else str(value)
 
     def write(self, key: str, kind: str, text: str) -> None:
+        """Keep ``text``."""
         with self._redis.pipeline() as pipe:
             pipe.set(f"analysis_kit:{key}", text)
             pipe.sadd(f"analysis_kit-kind:{kind}", key)
             pipe.execute()
 
     def clear(self, kind: str | None) -> None:
+        """Remove the entries of ``kind``, or all."""
         pattern = "analysis_kit-kind:*" if kind is None else f"analysis_kit-kind:{kind}"
         for group in list(self._redis.scan_iter(pattern)) if kind is None else [pattern]:
             keys = self._redis.smembers(group)
             self._redis.delete(group, *(f"analysis_kit:{key}" for key in keys))
 
     def size(self) -> tuple[int, int]:
+        """Return how many entries there are, and their bytes."""
         keys = list(self._redis.scan_iter("analysis_kit:*"))
         return len(keys), sum(self._redis.strlen(key) for key in keys)
 
     def close(self) -> None:
+        """Let go of files and sockets."""
         self._redis.close()
 
 
@@ -295,11 +320,11 @@ class ResultCache:
                 self._store.write(key, kind, text)
 
     def _from_store(self, key: str) -> str | None:
-        if self._store is None:
-            return None
-        with self._spared():
-            return self._store.read(key)
-        return None
+        text: str | None = None
+        if self._store is not None:
+            with self._spared():
+                text = self._store.read(key)
+        return text
 
     def _remember(self, key: str, kind: str, text: str) -> None:
         with self._lock:
@@ -309,7 +334,7 @@ class ResultCache:
                 self._memory.popitem(last=False)
 
     @contextlib.contextmanager
-    def _spared(self) -> Any:
+    def _spared(self) -> Iterator[None]:
         """Keep a run going when the store fails; the first failure is said."""
         try:
             yield
@@ -324,12 +349,16 @@ class ResultCache:
         if not self._warned:
             self._warned = True
             place = self._store.place if self._store is not None else "memory"
-            _log.warning("the cache at %s fails (%s); answers are kept in memory until it is back", place, exc)
+            _log.warning(
+                "the cache at %s fails (%s); answers are kept in memory until it is back", place, exc
+            )
 
     def clear(self, kind: str | None = None) -> None:
         """Remove the entries of ``kind``, or all."""
         with self._lock:
-            self._memory = OrderedDict((k, e) for k, e in self._memory.items() if kind is not None and e[0] != kind)
+            self._memory = OrderedDict(
+                (k, e) for k, e in self._memory.items() if kind is not None and e[0] != kind
+            )
         if self._store is not None:
             with self._spared():
                 self._store.clear(kind)
@@ -354,7 +383,9 @@ class ResultCache:
 
     def __repr__(self) -> str:
         stats = self.stats()
-        held = "" if stats["entries"] is None else f"{stats['entries']} answers, {stats['bytes'] / 1e6:.1f} MB, "
+        held = (
+            "" if stats["entries"] is None else f"{stats['entries']} answers, {stats['bytes'] / 1e6:.1f} MB, "
+        )
         return f"<ResultCache {stats['place']}: {held}{stats['hits']} hits, {stats['misses']} misses>"
 
 
@@ -403,7 +434,7 @@ def get_cache() -> ResultCache:
 
 def reset_cache() -> None:
     """Close and forget the process-wide cache."""
-    global _shared  # noqa: PLW0603
+    global _shared
     with _shared_lock:
         old, _shared = _shared, None
     if old is not None:

@@ -161,7 +161,7 @@ STATS_COLUMNS: Final[Columns] = (
     Column("success_low", FLOAT, "0..1", "lower end of the 95 % interval of success_rate"),
     Column("success_high", FLOAT, "0..1", "upper end of the 95 % interval of success_rate"),
     Column("autocorrelation", FLOAT, "-1..1", "correlation of neighbours in time"),
-    Column("source", TEXT, "", "what the percentiles rest on: records or sketch"),
+    Column("source", TEXT, "", "what the percentiles rest on: exact or sketch"),
 )
 
 ALERT_COLUMNS: Final[Columns] = (

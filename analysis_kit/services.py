@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from analysis_kit.analyzers.complexity import ComplexityAnalyzer
@@ -18,7 +18,9 @@ from analysis_kit.ollama.pool import OllamaConnectionPool
 from analysis_kit.settings import Settings, get_settings
 
 
-def setup_default_services(container: DIContainer | None = None, settings: Settings | None = None) -> DIContainer:
+def setup_default_services(
+    container: DIContainer | None = None, settings: Settings | None = None
+) -> DIContainer:
     """Register pool, cache, monitor, engine and analyzers, each made from the settings on first use.
 
     What is registered already stays, so that it may be called again, and after registrations of your own.
@@ -42,11 +44,13 @@ def setup_default_services(container: DIContainer | None = None, settings: Setti
     """
     box = container if container is not None else get_container()
     values = settings if settings is not None else get_settings()
-    factories: dict[type[Any], Callable[[], Any]] = {
+    factories: dict[Hashable, Callable[[], Any]] = {
         Settings: lambda: values,
         ResultCache: lambda: open_cache(values.CACHE_URL),
         PerformanceMonitor: lambda: PerformanceMonitor(
-            values.ENABLE_PERFORMANCE_MONITORING, values.PERFORMANCE_ALERT_THRESHOLD, values.PERFORMANCE_MAX_METRICS
+            values.ENABLE_PERFORMANCE_MONITORING,
+            values.PERFORMANCE_ALERT_THRESHOLD,
+            values.PERFORMANCE_MAX_METRICS,
         ),
         OllamaConnectionPool: lambda: OllamaConnectionPool(
             values.OLLAMA_POOL_SIZE,
@@ -55,9 +59,11 @@ def setup_default_services(container: DIContainer | None = None, settings: Setti
             values.OLLAMA_RECYCLE_AFTER,
             hosts=values.OLLAMA_HOST or None,
         ),
-        AsyncAnalysisEngine: lambda: AsyncAnalysisEngine(values.ASYNC_MAX_WORKERS, values.ASYNC_USE_PROCESSES),
+        AsyncAnalysisEngine: lambda: AsyncAnalysisEngine(
+            values.ASYNC_MAX_WORKERS, values.ASYNC_USE_PROCESSES
+        ),
     }
-    known = {registration.key for registration in box.registrations()}
+    known = set(box.registrations())
     for kind, factory in factories.items():
         if kind not in known:
             box.register_singleton(kind, factory=factory)

@@ -34,7 +34,11 @@ def syllables(word: str) -> int:
     if "-" in word:
         return sum(syllables(part) for part in word.split("-") if part)
     count = len(_VOWELS.findall(word))
-    if _SILENT_ED.search(word) or _SILENT_ES.search(word) or (word.endswith("e") and not re.search(r"[^aeiou]le$|ee$|ie$", word)):
+    if (
+        _SILENT_ED.search(word)
+        or _SILENT_ES.search(word)
+        or (word.endswith("e") and not re.search(r"[^aeiou]le$|ee$|ie$", word))
+    ):
         count -= 1
     return max(1, count)
 
@@ -61,7 +65,9 @@ class ComplexityAnalyzer(BaseAnalyzer):
         parts = cut(text)
         words = [word.text for word in parts.words]
         if not words:
-            return Finding(values={"words": 0, "sentences": len(parts.sentences)}, method="rules", flags=("no words",))
+            return Finding(
+                values={"words": 0, "sentences": len(parts.sentences)}, method="rules", flags=("no words",)
+            )
         counts = [syllables(word) for word in words]
         sentences = max(1, len(parts.sentences))
         length, weight = len(words) / sentences, sum(counts) / len(words)

@@ -42,7 +42,11 @@ MOST_EVIDENCE = 12
 
 
 def _pattern(phrases: tuple[str, ...]) -> re.Pattern[str]:
-    forms = sorted((re.escape(phrase).replace(r"\ ", r"\s").replace("'", "['\u2019]") for phrase in phrases), key=len, reverse=True)
+    forms = sorted(
+        (re.escape(phrase).replace(r"\ ", r"\s").replace("'", "['\u2019]") for phrase in phrases),
+        key=len,
+        reverse=True,
+    )
     return re.compile(r"\b(?:" + "|".join(forms) + r")\b", re.IGNORECASE)
 
 
@@ -77,9 +81,13 @@ class DeceptionAnalyzer(BaseAnalyzer):
             counts[kind] = len(places)
             spans += [Span(start, end, text[start:end], kind.replace("_", " ")) for start, end in places]
         own = sum(word.text.replace("\u2019", "'") in SELF_REFERENCES for word in words)
-        values: dict[str, object] = {f"{kind}_per_100_words": round(100 * count / total, 3) for kind, count in counts.items()}
+        values: dict[str, object] = {
+            f"{kind}_per_100_words": round(100 * count / total, 3) for kind, count in counts.items()
+        }
         values["markers_per_100_words"] = round(100 * sum(counts.values()) / total, 3)
         values["self_references_per_100_words"] = round(100 * own / total, 3)
         values["counts"] = {**counts, "self_references": own}
         telling = sorted(spans, key=lambda span: (span.note != "non answers", span.start))[:MOST_EVIDENCE]
-        return Finding(values=values, evidence=tuple(sorted(telling, key=lambda span: span.start)), method="rules")
+        return Finding(
+            values=values, evidence=tuple(sorted(telling, key=lambda span: span.start)), method="rules"
+        )

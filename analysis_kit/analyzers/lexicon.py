@@ -32,6 +32,7 @@ _UP, _DOWN, _GOOD, _BAD = map(_words, (tables.UP, tables.DOWN, tables.GOOD, tabl
 _NEGATION = _words(tables.NEGATIONS)
 _CLAUSE = re.compile(r"[;:]|,?\s(?:" + "|".join(tables.CONTRASTS) + r")\s|,\s(?:and|as)\s")
 _PLAIN = re.compile(r"[a-z]+(?:-[a-z]+)?")
+_PLEASANTRY = _words(tables.PLEASANTRIES)
 _POSITIVE, _NEGATIVE = frozenset(tables.POSITIVE), frozenset(tables.NEGATIVE)
 _AMOUNT = r"(?:eur|usd|us\$|[$€£])?\s?(-?\d[\d,]*(?:\.\d+)?)\s?(?:mn|bn|m|b|million|billion|%|percent)?"
 _TO_FROM = re.compile(
@@ -71,7 +72,7 @@ def _score(found: list[Hit]) -> float:
 
 def hits(text: str) -> list[Hit]:
     """Return every rule that fires in one sentence."""
-    lowered = re.sub(r"\s+", " ", text.lower().replace("\u2019", "'"))
+    lowered = _PLEASANTRY.sub(" ", re.sub(r"\s+", " ", text.lower().replace("\u2019", "'")))
     found: list[Hit] = []
     for clause in _CLAUSE.split(lowered):
         metrics = [(match.start(), 1, match.group()) for match in _GOOD.finditer(clause)]

@@ -23,30 +23,107 @@ UNITS = {
     "basis points": "bps", "bps": "bps", "bp": "bps", "x": "x", "times": "x",
 }  # fmt: skip
 #: Things that a call counts.
-COUNTED = (
-    "customers employees stores units orders contracts projects sites plants meters households subscribers users patients "
-    "locations vehicles systems countries people jobs basins wells megawatts gigawatts tons tonnes barrels shares days weeks "
-    "months years"
-).split()
-METRICS = (
-    "revenue revenues sales income earnings profit margin margins ebitda ebit eps cash flow backlog bookings orders dividend "
-    "capex expenditures expenses costs debt leverage guidance inventory churn retention growth volume volumes prices pricing "
-    "tax rate depreciation r&d headcount utilization charge impairment loss buyback repurchases working capital"
-).split()
-UP = re.compile(r"\b(?:up|rose|grew|grow|increas\w*|improv\w*|higher|expand\w*|gain\w*|climb\w*|growth|above|rais\w+)\b", re.I)
-DOWN = re.compile(r"\b(?:down|fell|declin\w*|decreas\w*|lower\w*|drop\w*|contract(?:ed|ion)|reduc\w*|below|shrank|cut)\b", re.I)
+COUNTED = [
+    "customers",
+    "employees",
+    "stores",
+    "units",
+    "orders",
+    "contracts",
+    "projects",
+    "sites",
+    "plants",
+    "meters",
+    "households",
+    "subscribers",
+    "users",
+    "patients",
+    "locations",
+    "vehicles",
+    "systems",
+    "countries",
+    "people",
+    "jobs",
+    "basins",
+    "wells",
+    "megawatts",
+    "gigawatts",
+    "tons",
+    "tonnes",
+    "barrels",
+    "shares",
+    "days",
+    "weeks",
+    "months",
+    "years",
+]
+METRICS = [
+    "revenue",
+    "revenues",
+    "sales",
+    "income",
+    "earnings",
+    "profit",
+    "margin",
+    "margins",
+    "ebitda",
+    "ebit",
+    "eps",
+    "cash",
+    "flow",
+    "backlog",
+    "bookings",
+    "orders",
+    "dividend",
+    "capex",
+    "expenditures",
+    "expenses",
+    "costs",
+    "debt",
+    "leverage",
+    "guidance",
+    "inventory",
+    "churn",
+    "retention",
+    "growth",
+    "volume",
+    "volumes",
+    "prices",
+    "pricing",
+    "tax",
+    "rate",
+    "depreciation",
+    "r&d",
+    "headcount",
+    "utilization",
+    "charge",
+    "impairment",
+    "loss",
+    "buyback",
+    "repurchases",
+    "working",
+    "capital",
+]
+UP = re.compile(
+    r"\b(?:up|rose|grew|grow|increas\w*|improv\w*|higher|expand\w*|gain\w*|climb\w*|growth|above|rais\w+)\b",
+    re.IGNORECASE,
+)
+DOWN = re.compile(
+    r"\b(?:down|fell|declin\w*|decreas\w*|lower\w*|drop\w*|contract(?:ed|ion)|reduc\w*|below|shrank|cut)\b",
+    re.IGNORECASE,
+)
 GUIDANCE = re.compile(
     r"\b(?:expect\w*|guid\w+|outlook|anticipat\w*|forecast\w*|project(?:ed|ing|s)?\s|target\w*|we see|we plan|should be|"
     r"will be (?:between|about|around|in the range)|for the full year)\b",
-    re.I,
+    re.IGNORECASE,
 )
 PERIOD = re.compile(
     r"\b(?:(?:first|second|third|fourth)[ -]quarter|q[1-4](?: (?:fy)?\d{2,4})?|(?:first|second) half|full[ -]year|fiscal \d{4}|"
     r"fy ?\d{2,4}|year[ -]over[ -]year|quarter[ -]over[ -]quarter|sequentially|next (?:year|quarter)|this (?:year|quarter)|20\d\d)\b",
-    re.I,
+    re.IGNORECASE,
 )
 _METRIC = re.compile(r"\b(?:free cash flow|operating margin|gross margin|net income|net loss|working capital|cash flow|tax rate|"
-                     + "|".join(sorted(map(re.escape, METRICS), key=len, reverse=True)) + r")\b", re.I)  # fmt: skip
+                     + "|".join(sorted(map(re.escape, METRICS), key=len, reverse=True)) + r")\b", re.IGNORECASE)  # fmt: skip
 _NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,15}(?:\.\d+)?"
 _CURRENCY = r"US\$|C\$|A\$|[$€£¥]|(?:USD|EUR|GBP|CAD|AUD|JPY|CHF)\b"
 _SCALE = r"trillion|billion|million|thousand|(?:tn|bn|mn|[MmBbKk])\b"
@@ -77,19 +154,33 @@ def _parts(match: re.Match[str]) -> list[dict[str, Any]]:
     if g["num2"] is None:
         return [one]
     before = match.string[max(0, match.start() - 9) : match.start()].lower()
-    is_range = g["join"] in {"to", "-", "\u2013"} and " from" not in before or "between" in before
-    is_range = is_range and (g["unit1"] is None or g["unit2"] is None or g["unit1"].lower() == g["unit2"].lower())
+    is_range = (g["join"] in {"to", "-", "\u2013"} and " from" not in before) or "between" in before
+    is_range = is_range and (
+        g["unit1"] is None or g["unit2"] is None or g["unit1"].lower() == g["unit2"].lower()
+    )
     if is_range:
         return [{**one, "high": g["num2"]}]
     split = match.start("join")
     first = {**one, "end": split, "share": None, "counted": None}
     start = match.start("cur2") if g["cur2"] else match.start("num2")
-    second = {**one, "start": start, "sign": None, "open": None, "close": None, "cur": g["cur2"], "num": g["num2"], "scale": g["scale2"], "unit1": g["unit2"]}
+    second = {
+        **one,
+        "start": start,
+        "sign": None,
+        "open": None,
+        "close": None,
+        "cur": g["cur2"],
+        "num": g["num2"],
+        "scale": g["scale2"],
+        "unit1": g["unit2"],
+    }
     first_alone = {**first, "scale2": None, "unit2": None}
     return [first_alone, {**second, "scale2": None, "unit2": None}]
 
 
-def _normalised(text: str, sentence: Sentence, part: dict[str, Any], *, guided: bool) -> dict[str, Any] | None:
+def _normalised(
+    text: str, sentence: Sentence, part: dict[str, Any], *, guided: bool
+) -> dict[str, Any] | None:
     unit_word = (part["unit1"] or part["unit2"] or "").lower()
     scale_word = (part["scale"] or part["scale2"] or "").lower()
     currency = (part["cur"] or part["cur2"] or "").lower() or (unit_word if unit_word in CURRENCIES else "")
@@ -102,7 +193,12 @@ def _normalised(text: str, sentence: Sentence, part: dict[str, Any], *, guided: 
         unit = counted or "count"
     else:
         return None
-    if not currency and counted in {"days", "weeks", "months", "years"} and part["high"] is None and "," not in part["num"]:
+    if (
+        not currency
+        and counted in {"days", "weeks", "months", "years"}
+        and part["high"] is None
+        and "," not in part["num"]
+    ):
         return None
     factor = SCALES.get(scale_word, 1.0) * (0.01 if unit_word == "cents" else 1.0)
     low = float(part["num"].replace(",", "")) * factor
@@ -111,7 +207,9 @@ def _normalised(text: str, sentence: Sentence, part: dict[str, Any], *, guided: 
         low = float(part["num"].replace(",", "")) * SCALES[part["scale"].lower()]
     direction = _direction(text, sentence, part["start"], part["end"])
     negative = part["sign"] in {"-", "\u2212"} or (part["open"] and part["close"])
-    if negative or (direction == "down" and unit in {"%", "bps", "pp"} and _moves(text, sentence, part["start"])):
+    if negative or (
+        direction == "down" and unit in {"%", "bps", "pp"} and _moves(text, sentence, part["start"])
+    ):
         low, high = -high, -low
     start, end = part["start"], part["end"]
     while end > start and text[end - 1].isspace():
@@ -149,13 +247,20 @@ def _moves(text: str, sentence: Sentence, start: int) -> bool:
 
 def _direction(text: str, sentence: Sentence, start: int, end: int) -> str | None:
     before, after = text[max(sentence.start, start - REACH) : start], text[end : min(sentence.end, end + 25)]
-    places = [(len(before) - m.end(), word) for word, rx in (("up", UP), ("down", DOWN)) for m in rx.finditer(before)]
+    places = [
+        (len(before) - m.end(), word)
+        for word, rx in (("up", UP), ("down", DOWN))
+        for m in rx.finditer(before)
+    ]
     places += [(m.start() + 5, word) for word, rx in (("up", UP), ("down", DOWN)) for m in rx.finditer(after)]
     return min(places)[1] if places else None
 
 
 def _metric(text: str, sentence: Sentence, start: int, end: int) -> str | None:
-    before, after = text[max(sentence.start, start - REACH) : start], text[end : min(sentence.end, end + REACH)]
+    before, after = (
+        text[max(sentence.start, start - REACH) : start],
+        text[end : min(sentence.end, end + REACH)],
+    )
     places = [(len(before) - m.end(), m.group().lower()) for m in _METRIC.finditer(before)]
     places += [(m.start() + 10, m.group().lower()) for m in _METRIC.finditer(after)]
     return min(places)[1] if places else None
@@ -185,6 +290,8 @@ class NumericalAnalyzer(BaseAnalyzer):
         """Return the numbers of ``text``."""
         numbers = [number for sentence in cut(text).sentences for number in numbers_in(text, sentence)]
         guided = [number for number in numbers if number["kind"] == "guidance"]
-        evidence = tuple(Span(number["start"], number["end"], number["text"], number["kind"]) for number in numbers)
+        evidence = tuple(
+            Span(number["start"], number["end"], number["text"], number["kind"]) for number in numbers
+        )
         values = {"numbers": numbers, "count": len(numbers), "guidance_count": len(guided)}
         return Finding(values=values, evidence=evidence, method="rules")

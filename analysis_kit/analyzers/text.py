@@ -8,7 +8,36 @@ from dataclasses import dataclass
 
 #: Ends in a full stop without ending a sentence.
 ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof inc corp co ltd llc plc vs etc no approx est dept jr sr st u.s u.k e.g i.e a.m p.m fig ca".split()
+    [
+        "mr",
+        "mrs",
+        "ms",
+        "dr",
+        "prof",
+        "inc",
+        "corp",
+        "co",
+        "ltd",
+        "llc",
+        "plc",
+        "vs",
+        "etc",
+        "no",
+        "approx",
+        "est",
+        "dept",
+        "jr",
+        "sr",
+        "st",
+        "u.s",
+        "u.k",
+        "e.g",
+        "i.e",
+        "a.m",
+        "p.m",
+        "fig",
+        "ca",
+    ]
 )
 
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*")

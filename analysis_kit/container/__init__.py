@@ -59,7 +59,7 @@ class Scope(Holder):
     __slots__ = ("_calls", "_open", "_root")
 
     def __init__(self, root: DIContainer) -> None:
-        super().__init__()
+        self._made, self._building, self._tails = {}, {}, []  # as Holder does, without the cost of a call
         self._root: DIContainer = root
         self._calls: dict[Hashable, Callable[[Any], Any]] = root._scope_calls
         self._open = True
@@ -309,7 +309,7 @@ class DIContainer(Scope):
             if callable(check) and not inspect.iscoroutinefunction(check):
                 try:
                     answers[name] = bool(check())
-                except Exception:
+                except Exception:  # noqa: BLE001 - a service is a stranger
                     _log.warning("the health check of %s failed", name, exc_info=True)
                     answers[name] = False
         self._health = answers
@@ -522,7 +522,7 @@ def injectable(lifetime: Lifetime) -> Callable[[type[T]], type[T]]:
             f"@injectable takes a lifetime, not {lifetime!r}; write @injectable(Lifetime.SINGLETON)"
         )
 
-    def mark(cls: type[T]) -> type[T]:
+    def mark(cls: Any) -> Any:
         recipe = Recipe(cls, ident_of(cls, by_name=True), lifetime, cls, auto=True)
         with _lock:
             _injectables[recipe.ident] = recipe

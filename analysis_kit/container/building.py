@@ -8,7 +8,6 @@ import inspect
 import logging
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from analysis_kit.container.recipes import NOTHING, Lifetime, Recipe, circular, name_of
@@ -28,61 +27,42 @@ class Plan(NamedTuple):
     leaf: Callable[[], Any] | None = None  # what to call, where nothing else is needed
 
 
-class Building:
-    """One construction under way, within ``outer``; others wait for it, unless it waits for them."""
-
-    __slots__ = ("awaits", "done", "outer", "over", "recipe")
-
-    def __init__(self, recipe: Recipe, outer: Building | None) -> None:
-        self.recipe = recipe
-        self.outer = outer
-        self.over = self.awaits = False
-        self.done: Any = None
-
-    def finish(self) -> None:
-        """Tell whoever waits that it is over."""
-        self.over = True
-        if self.done is not None:
-            self.done.set_result(None)
-
-    def within(self) -> list[Building]:
-        """Return the constructions around this one, outermost first, and itself."""
-        chain: list[Building] = []
-        each: Building | None = self
-        while each is not None:
-            chain.insert(0, each)
-            each = each.outer
-        return chain
-
-    @contextlib.contextmanager
-    def awaited(self) -> Iterator[Any]:
-        """Within the block, count as waiting; gives a future that is done when the construction is over."""
-        from concurrent.futures import Future  # costs more to import than the whole container
-
-        inner = _innermost.get()
-        chain = inner.within() if inner is not None else []
-        with _lock:
-            if self._leads_to(chain):
-                raise circular([*(each.recipe for each in chain), self.recipe])
-            _waits.append((chain, self))
-            if self.done is None:
-                done: Future[None] = Future()
-                done.set_running_or_notify_cancel()  # so that one waiter's cancel does not reach the others
-                self.done = done
-        try:
-            yield self.done
-        finally:
-            _waits.remove((chain, self))
-
-    def _leads_to(self, chain: list[Building]) -> bool:
-        return self in chain or any(target._leads_to(chain) for waiting, target in _waits if self in waiting)
+# A construction under way is a list: whose it is (a thread's number, or a task), then a future for each who waits.
+_held_up: dict[Any, list[Any]] = {}  # who waits -> for which construction
+_inside: set[tuple[Recipe, Any]] = set()  # transient factories under way, and whose they are
+_lock = threading.Lock()  # guards _held_up
 
 
-_innermost: ContextVar[Building | None] = ContextVar("analysis_kit_container_building", default=None)
-_waits: list[tuple[list[Building], Building]] = []  # which constructions are held up by which
-_lock = (
-    threading.Lock()
-)  # guards the look at _waits before one more is added, and the making of Building.done
+@contextlib.contextmanager
+def _waiting(found: list[Any], recipe: Recipe, me: Any) -> Iterator[Any]:
+    """Within the block, count as waiting for ``found``, unless it waits for us; gives a future that is set at its end."""
+    from concurrent.futures import Future  # costs more to import than the whole container
+
+    with _lock:
+        holder: list[Any] | None = found
+        while holder is not None:
+            if holder[0] == me:
+                raise circular([*_path(), recipe])
+            holder = _held_up.get(holder[0])
+        _held_up[me] = found
+    done: Future[None] = Future()
+    done.set_running_or_notify_cancel()  # so that a waiter's cancel does not make it done
+    found.append(done)
+    try:
+        yield done
+    finally:
+        del _held_up[me]
+
+
+def _path() -> list[Recipe]:
+    """Return what is being built around the caller, outermost first, as its stack of calls shows."""
+    path: list[Recipe] = []
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code in _BUILDERS:
+            path.insert(0, frame.f_locals["recipe"])
+        frame = frame.f_back
+    return path
 
 
 class Holder:
@@ -92,58 +72,50 @@ class Holder:
 
     def __init__(self) -> None:
         self._made: dict[Recipe, Any] = {}
-        self._building: dict[Recipe, Building] = {}
+        self._building: dict[Recipe, list[Any]] = {}
         self._tails: list[
             tuple[Recipe, Callable[..., Any], bool]
         ] = []  # recipe, how to leave it, whether to await
 
     def once(self, recipe: Recipe, build: Callable[[Any], Any]) -> Any:
         """Return the one object of ``recipe``; whoever comes first builds it, with no lock held."""
-        while True:
-            mine = Building(recipe, _innermost.get())
-            found = self._building.setdefault(recipe, mine)
-            if found is mine:
-                before = _innermost.set(mine)
-                try:
-                    value = self._made.get(recipe, NOTHING)
-                    if value is NOTHING:
-                        value = self._made[recipe] = build(self)
-                    return value
-                finally:
-                    _innermost.reset(before)
-                    del self._building[recipe]
-                    mine.finish()
-            if found.awaits and _running_loop() is not None:
+        mine: list[Any] = [threading.get_ident()]
+        while (found := self._building.setdefault(recipe, mine)) is not mine:
+            if not isinstance(found[0], int) and _running_loop() is not None:
                 raise needs_await(
-                    recipe, "is being built by a task, and waiting here would stop the event loop"
+                    recipe, "is being built by a task, and waiting here would stop its event loop"
                 )
-            with found.awaited() as done:
-                if not found.over:
+            with _waiting(found, recipe, mine[0]) as done:
+                if self._building.get(recipe) is found:
                     done.result()
+        try:
+            value = self._made.get(recipe, NOTHING)
+            if value is NOTHING:
+                value = self._made[recipe] = build(self)
+            return value
+        finally:
+            del self._building[recipe]
+            if len(mine) > 1:
+                _tell(mine)
 
     async def aonce(self, recipe: Recipe, build: Callable[[Any], Awaitable[Any]]) -> Any:
         """Do as `once` does, awaiting what must be awaited."""
         import asyncio
 
-        while (value := self._made.get(recipe, NOTHING)) is NOTHING:
-            mine = Building(recipe, _innermost.get())
-            mine.awaits = True
-            found = self._building.setdefault(recipe, mine)
-            if found is mine:
-                before = _innermost.set(mine)
-                try:
-                    value = self._made.get(recipe, NOTHING)
-                    if value is NOTHING:
-                        value = self._made[recipe] = await build(self)
-                    return value
-                finally:
-                    _innermost.reset(before)
-                    del self._building[recipe]
-                    mine.finish()
-            with found.awaited() as done:
-                if not found.over:
-                    await asyncio.shield(asyncio.wrap_future(done))
-        return value
+        mine: list[Any] = [asyncio.current_task()]
+        while (found := self._building.setdefault(recipe, mine)) is not mine:
+            with _waiting(found, recipe, mine[0]) as done:
+                if self._building.get(recipe) is found:
+                    await asyncio.wrap_future(done)
+        try:
+            value = self._made.get(recipe, NOTHING)
+            if value is NOTHING:
+                value = self._made[recipe] = await build(self)
+            return value
+        finally:
+            del self._building[recipe]
+            if len(mine) > 1:
+                _tell(mine)
 
     async def keep(self, recipe: Recipe, value: Any, *, wait: bool) -> Any:
         """Enter ``value`` if it is a context manager, note how it is disposed, and return the service."""
@@ -197,6 +169,11 @@ class Holder:
             if fatal is not None:
                 raise fatal  # an interrupt or a cancel that came while disposing
             body[1].add_note(message)
+
+
+def _tell(mine: list[Any]) -> None:
+    for done in mine[1:]:
+        done.set_result(None)
 
 
 def needs_await(recipe: Recipe, why: str, use: str = "") -> ContainerError:
@@ -276,7 +253,7 @@ def lasting(recipe: Recipe, parts: Plan, root: Holder) -> Plan:
 def _guarded(recipe: Recipe, build: Callable[[Any], Any]) -> Callable[[Any], Any]:
     # a factory can ask for its own service without any hint that shows it
     def call(holder: Holder) -> Any:
-        with _inside(recipe):
+        with _entering(recipe, threading.get_ident()):
             return build(holder)
 
     return call
@@ -284,24 +261,23 @@ def _guarded(recipe: Recipe, build: Callable[[Any], Any]) -> Callable[[Any], Any
 
 def _aguarded(recipe: Recipe, build: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
     async def acall(holder: Holder) -> Any:
-        with _inside(recipe):
+        import asyncio
+
+        with _entering(recipe, asyncio.current_task()):
             return await build(holder)
 
     return acall
 
 
 @contextlib.contextmanager
-def _inside(recipe: Recipe) -> Iterator[None]:
-    mine = Building(recipe, _innermost.get())
-    chain = mine.within()
-    if any(each.recipe is recipe and not each.over for each in chain[:-1]):
-        raise circular([each.recipe for each in chain])
-    before = _innermost.set(mine)
+def _entering(recipe: Recipe, me: Any) -> Iterator[None]:
+    if (recipe, me) in _inside:
+        raise circular([*_path(), recipe])
+    _inside.add((recipe, me))
     try:
         yield
     finally:
-        _innermost.reset(before)
-        mine.finish()
+        _inside.discard((recipe, me))
 
 
 def _running_loop() -> object:
@@ -321,3 +297,8 @@ async def _async_generator() -> AsyncIterator[None]:
 
 
 _GENERATORS = (type(_generator()), type(_async_generator()))  # their service is the value they yield
+_BUILDERS = {
+    Holder.once.__code__,
+    Holder.aonce.__code__,
+    *(f(NOTHING, NOTHING).__code__ for f in (_guarded, _aguarded)),
+}  # type: ignore[attr-defined]

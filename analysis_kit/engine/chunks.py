@@ -14,6 +14,7 @@ import pickle
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from typing import Any, NamedTuple
 
@@ -122,7 +123,12 @@ def _call(call: Callable[[], Any]) -> Any:
         async def awaited() -> Any:
             return await value
 
-        return asyncio.run(awaited())
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(awaited())
+        with ThreadPoolExecutor(1) as aside:  # an executor that works on the caller's own thread
+            return aside.submit(copy_context().run, asyncio.run, awaited()).result()
     return value
 
 

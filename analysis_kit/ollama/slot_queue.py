@@ -138,7 +138,7 @@ class SlotQueue:
             return slot or waiter.got or self._made(), 0.0
         began = time.monotonic()
         token = current_token.get()
-        limit_s = self._limit_s(timeout_s, inside_run=token is not None)
+        limit_s = self._limit_s(timeout_s, token)
         try:
             waiter.wait(limit_s, token)
         except BaseException:
@@ -159,7 +159,7 @@ class SlotQueue:
             return slot or waiter.got or self._made(), 0.0
         began = time.monotonic()
         token = current_token.get()
-        limit_s = self._limit_s(timeout_s, inside_run=token is not None)
+        limit_s = self._limit_s(timeout_s, token)
         try:
             await waiter.wait_async(limit_s, token)
         except BaseException:
@@ -235,7 +235,7 @@ class SlotQueue:
             self.waits += 1
         return None
 
-    def _got(self, waiter: Waiter, waited_s: float, limit_s: float | None, token: CancelToken | None) -> Slot:
+    def _got(self, waiter: Waiter, waited_s: float, limit_s: float, token: CancelToken | None) -> Slot:
         """Return what the waiter has got, or raise why it has nothing."""
         if not waiter.ready:
             self._leave(waiter, keep=True)
@@ -250,7 +250,7 @@ class SlotQueue:
                 self.past_wait_s += waited_s
                 self.longest_wait_s = max(self.longest_wait_s, waited_s)
             self._late(waited_s)
-            raise PoolTimeoutError(self._full(waited_s if limit_s is None else limit_s))
+            raise PoolTimeoutError(self._full(waited_s if limit_s < 0 else limit_s))
         return waiter.got or self._made()
 
     def _made(self) -> Slot:
@@ -285,19 +285,22 @@ class SlotQueue:
                 self._less()
             self.settle()
 
-    def _limit_s(self, timeout_s: float | None, *, inside_run: bool) -> float | None:
-        if timeout_s is not None:
-            return timeout_s
-        # A run bounds its units itself. But a thread that waits while it holds a slot may be waiting for itself.
-        if inside_run and all(slot.holder != threading.get_ident() for slot in self.held):
-            return None
-        return self.timeout_s
+    def _limit_s(self, timeout_s: float | None, token: CancelToken | None) -> float:
+        """Return the seconds that a caller waits at most; -1 for as long as its token lets it."""
+        if timeout_s is None:
+            timeout_s = self.timeout_s
+            # A run bounds its units itself. But a thread that waits while it holds a slot may be waiting for itself.
+            if token is not None and all(slot.holder != threading.get_ident() for slot in self.held):
+                return -1
+        return timeout_s if timeout_s < threading.TIMEOUT_MAX else -1
 
     def _last_idle(self) -> Slot | None:
-        try:
-            return self.idle.pop()
-        except IndexError:
-            return None
+        if self.idle:
+            try:
+                return self.idle.pop()
+            except IndexError:  # taken this moment, without the lock
+                return None
+        return None
 
     def _less(self) -> None:
         self.total -= 1

@@ -109,16 +109,25 @@ class Slot:
 
 
 class Waiter:
-    """A caller in the queue. What it gets is put there by whoever gives, under the pool's lock."""
+    """A caller in the queue. What it gets is put there by whoever gives, under the pool's lock.
 
-    __slots__ = ("_lock", "error", "got", "ready")
+    Attributes
+    ----------
+    ready : bool
+        Whether it has been served.
+    got : Slot or None
+        The slot it has; None with `ready` is leave to make a new one.
+    error : BaseException or None
+        Why it is sent away.
+    """
+
+    ready = False
+    got: Slot | None = None
+    error: BaseException | None = None
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
-        self.ready = False
-        self.got: Slot | None = None  # None with ready: leave to make a new one
-        self.error: BaseException | None = None
 
     def give(self, slot: Slot | None) -> None:
         """Hand over a slot, or the leave to make one."""
@@ -138,20 +147,17 @@ class Waiter:
         except RuntimeError:  # it has been woken already
             pass
 
-    def wait(self, timeout_s: float | None, token: CancelToken | None) -> None:
-        """Block until there is something, the time is over, or the token is cancelled."""
-        limit_s = -1 if timeout_s is None else timeout_s if timeout_s < threading.TIMEOUT_MAX else -1
+    def wait(self, limit_s: float, token: CancelToken | None) -> None:
+        """Block until there is something, ``limit_s`` is over (-1: never), or the token is cancelled."""
         if token is None:
             self._lock.acquire(True, limit_s)
         else:
             with token.on_cancel(self.wake):
-                self._lock.acquire(timeout=limit_s)
+                self._lock.acquire(True, limit_s)
 
 
 class AsyncWaiter(Waiter):
     """A caller in the queue that runs on an event loop, which must not block."""
-
-    __slots__ = ("_future", "_loop")
 
     def __init__(self) -> None:
         super().__init__()
@@ -167,12 +173,12 @@ class AsyncWaiter(Waiter):
         if not self._future.done():
             self._future.set_result(None)
 
-    async def wait_async(self, timeout_s: float | None, token: CancelToken | None) -> None:
+    async def wait_async(self, limit_s: float, token: CancelToken | None) -> None:
         """Do as `wait`, on the loop."""
         if self.ready:
             return
         with token.on_cancel(self.wake) if token is not None else contextlib.nullcontext():
-            await asyncio.wait([self._future], timeout=timeout_s)
+            await asyncio.wait([self._future], timeout=None if limit_s < 0 else limit_s)
 
 
 class Lease:

@@ -35,6 +35,9 @@ def read_notebook(path: Path | None) -> Any:
 def with_parameters(notebook: Any, parameters: Mapping[str, Any]) -> Any:
     """Return the notebook with ``parameters`` set after its cell tagged ``parameters``, as papermill does."""
     parameterize = require("papermill.parameterize", extra="report", purpose="a report")
+    for cell in notebook.cells:
+        cell.metadata.setdefault("tags", [])  # papermill reads these two without asking
+    notebook.metadata.setdefault("papermill", type(notebook.metadata)())
     return parameterize.parameterize_notebook(notebook, dict(parameters))
 
 
@@ -62,7 +65,7 @@ def execute(notebook: Any, *, folder: Path, timeout_s: float, on_cell: Callable[
     kernelspec = require("jupyter_client.kernelspec", extra="report", purpose="a report")
     require("ipykernel", extra="report", purpose="a report")
     spec = kernelspec.KernelSpec(
-        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=40"],
         display_name="Python",
         language="python",
     )

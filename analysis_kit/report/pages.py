@@ -197,6 +197,7 @@ def evidence(run: AnalysisRun, *, most: int = 5) -> str:
     for row in _rows(run, "tone", by=_ways(run)[0]):
         for span in row.examined.finding.evidence if row.examined else ():
             found.append((row.document, row.unit, span.text, span.note))  # noqa: PERF401 - one loop in another reads better
+    found.sort(key=lambda line: -line[3].count(","))  # several reasons weigh more than one
     good = [line for line in found if not line[3].startswith("-")][:most]
     bad = [line for line in found if line[3].startswith("-")][:most]
     head = ("document", "where", "what was said", "why it counts")
@@ -235,9 +236,17 @@ def _amount(number: dict[str, Any]) -> str:
     unit = number.get("unit") or ""
     low, high = number.get("low"), number.get("high")
     if low is not None and high is not None and low != high:
-        return f"{low:,.6g} to {high:,.6g} {unit}"
+        return f"{_scaled(low)} to {_scaled(high)} {unit}"
     value = number.get("value")
-    return f"{value:,.6g} {unit}" if isinstance(value, (int, float)) else ""
+    return f"{_scaled(value)} {unit}" if isinstance(value, (int, float)) else ""
+
+
+def _scaled(value: float) -> str:
+    """Return a number as people write it: ``412.8 million`` and not ``4.128e+08``."""
+    for size, word in ((1e12, " trillion"), (1e9, " billion"), (1e6, " million")):
+        if abs(value) >= size:
+            return f"{value / size:,.6g}{word}"
+    return f"{value:,.6g}"
 
 
 def timings(run: AnalysisRun) -> str:

@@ -17,6 +17,8 @@ from analysis_kit.errors import ReportError
 from analysis_kit.report.notebook import execute, read_notebook, to_html, with_parameters
 from analysis_kit.run.analysis import AnalysisRun
 from analysis_kit.run.api import analyze
+from analysis_kit.run.units import transcripts_of
+from analysis_kit.transcripts.model import Transcript
 
 #: Called with what is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
@@ -79,10 +81,12 @@ def render_report(
     require("nbconvert", extra="report", purpose="a report")
     notebook = read_notebook(None if template is None else Path(template))
     _check_target(target)
-    run = (
-        data
-        if isinstance(data, AnalysisRun)
-        else _analysed(
+    name = title
+    if not isinstance(data, AnalysisRun):
+        if not isinstance(data, Mapping) and not hasattr(data, "columns"):
+            data = transcripts_of(data)
+            name = title or _call_name(data)
+        run = _analysed(
             data,
             tell,
             analyzers=analyzers,
@@ -92,10 +96,11 @@ def render_report(
             hosts=hosts,
             max_workers=max_workers,
         )
-    )
+    else:
+        run = data
     if not run.rows:
         raise ReportError("the run has no rows yet; await it before it is reported")
-    name = title or _title(run)
+    name = name or _title(run)
     with tempfile.TemporaryDirectory(prefix="analysis-kit-") as folder:
         stored = Path(folder) / "run.json"
         run.save(stored)
@@ -139,6 +144,13 @@ def _outside_loop(work: Callable[[], None]) -> None:
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(work).result()
+
+
+def _call_name(transcripts: Sequence[Transcript]) -> str | None:
+    """Return company and quarter of a single call; None where that is not known, or there are several."""
+    if len(transcripts) != 1 or transcripts[0].company is None:
+        return None
+    return ", ".join(part for part in (transcripts[0].company, transcripts[0].quarter) if part)
 
 
 def _title(run: AnalysisRun) -> str:

@@ -141,8 +141,9 @@ def _analyzer(thing: Any, *, name: str | None = None) -> BaseAnalyzer:
         if type(thing).analyze is not BaseAnalyzer.analyze:
             return FunctionAnalyzer(thing.analyze, name=name or thing.name)
         if name is not None and name != thing.name:
-            thing = thing.with_parts()
-            thing.name = name
+            renamed = thing.with_parts()
+            renamed.name = name
+            return renamed
         return thing
     method = getattr(thing, "analyze", None)
     if callable(method) and not isinstance(thing, type):

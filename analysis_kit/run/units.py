@@ -77,9 +77,10 @@ def units_of(
         found = [Unit(str(name), "text", str(name), i, value) for i, (name, value) in enumerate(data.items())]
         source = "the mapping is empty"
     else:
-        transcripts = list(_transcripts(data))
         found = [
-            unit for one in transcripts for unit in _of_transcript(one, ways, mask_entities=mask_entities)
+            unit
+            for one in transcripts_of(data)
+            for unit in _of_transcript(one, ways, mask_entities=mask_entities)
         ]
         source = "the transcripts hold no text"
         mask_entities = False
@@ -114,6 +115,17 @@ def _from_frame(data: pd.DataFrame, *, text: str | None, id: str | None, keep: S
         along = {column: values[position] for column, values in zip(keep, kept, strict=True)}
         units.append(Unit(str(name), "row", str(name), position, body, along))
     return units
+
+
+def transcripts_of(data: Any) -> list[Transcript]:
+    """Return the transcripts that ``data`` (transcripts, paths, folders, globs, or several of them) stands for.
+
+    Raises
+    ------
+    ConfigurationError, TranscriptError
+        As `units_of`.
+    """
+    return list(_transcripts(data))
 
 
 def _transcripts(data: Any) -> Iterator[Transcript]:

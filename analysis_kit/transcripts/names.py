@@ -77,7 +77,7 @@ _DASHES = re.compile(r"\s*(?:--+|[\u2013\u2014\u2015])\s*|\s+-\s+")
 _SEPARATOR = re.compile(r"\s*(?:--+|[\u2013\u2014\u2015])\s*|\s+-\s+|\s*[,;|(\[]\s*")
 
 _NAMELESS = re.compile(
-    r"(?P<operator>(?:conference |call )?(?:operator|moderator|coordinator|facilitator))"
+    r"(?P<operator>(?:the |conference |call )?(?:operator|moderator|coordinator|facilitator))"
     r"|(?P<analyst>(?:(?:unidentified|unknown) )?analyst(?: \d+)?|(?:unidentified|unknown) (?:questioner|caller))"
     r"|(?P<executive>(?:(?:unidentified|unknown) )?(?:(?:company|corporate) )?(?:executive|representative)(?: \d+)?"
     r"|unidentified (?:company|corporate) (?:speaker|participant)|ceo|cfo|coo|cto)"

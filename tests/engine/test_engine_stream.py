@@ -7,7 +7,7 @@ import contextlib
 import gc
 import itertools
 import threading
-import tracemalloc
+from typing import ClassVar
 
 import pytest
 
@@ -23,6 +23,10 @@ def run(coroutine):
 async def waiting(text):
     await asyncio.sleep(0)
     return len(text)
+
+
+async def waiting_one(_):
+    return 1
 
 
 @pytest.mark.parametrize("analyze", [len, waiting], ids=["threads", "coroutines"])
@@ -58,23 +62,34 @@ def test_outcomes_come_by_completion(latch):
     assert run(main()) == ["fast", "slow"]
 
 
-def test_memory_is_flat_over_100_000_units():
-    """The peak over 100,000 units is about that over 1,000: nothing is kept."""
+class Counted:
+    """A unit that knows how many of its kind are alive."""
 
-    async def peak(count):
-        gc.collect()
-        tracemalloc.start()
-        seen = 0
-        async for outcome in AsyncAnalysisEngine(4).stream(((n, "x") for n in range(count)), len):
-            seen += outcome.value
-        most = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert seen == count
-        return most
+    alive: ClassVar[set[int]] = set()
+    most = 0
 
-    run(peak(1_000))
-    small = run(peak(1_000))
-    assert run(peak(100_000)) < 2 * small + 200_000
+    def __init__(self):
+        Counted.alive.add(id(self))
+        Counted.most = max(Counted.most, len(Counted.alive))
+
+    def __del__(self):
+        Counted.alive.discard(id(self))
+
+
+@pytest.mark.parametrize("analyze", [lambda _: 1, waiting_one], ids=["threads", "coroutines"])
+def test_memory_is_flat_over_100_000_units(analyze):
+    """Of 100,000 units from a generator no more are ever alive than are drawn ahead: nothing is kept."""
+    workers = 4
+
+    async def main():
+        units = ((number, Counted()) for number in range(100_000))
+        return sum([outcome.value async for outcome in AsyncAnalysisEngine(workers).stream(units, analyze)])
+
+    Counted.most = 0
+    assert run(main()) == 100_000
+    assert Counted.most <= 16 * workers + 2 * workers
+    gc.collect()
+    assert not Counted.alive
 
 
 def test_a_slow_reader_slows_the_drawing():

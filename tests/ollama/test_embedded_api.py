@@ -422,18 +422,26 @@ def test_bad_keep_alive_is_refused(post, keep_alive, text):
 # --- options and context
 
 
-def test_larger_num_ctx_loads_anew_and_a_smaller_one_is_served_by_it(url, post):
+def test_larger_num_ctx_loads_anew_and_a_smaller_one_is_served_by_it():
     """num_ctx grows the context up to the trained length; asked for less, the larger stays, and no prompt is cut by it."""
-    assert post("/api/chat", chat("x", options={"num_ctx": 4096, "num_predict": 1})).status_code == 200
-    assert ps(url)[0]["context_length"] == 4096
-    again = post("/api/chat", chat("y", options={"num_ctx": 1024, "num_predict": 1})).json()
-    assert ps(url)[0]["context_length"] == 4096
-    assert again["load_duration"] < 50_000_000
-    long = "word " * 3000
-    assert post("/api/chat", chat(long, options={"num_predict": 1})).json()["prompt_eval_count"] > 3000
-    post("/api/chat", chat("x", options={"num_ctx": 10**9, "num_predict": 1}))
-    assert ps(url)[0]["context_length"] == 8192
-    post("/api/chat", {"messages": [], "keep_alive": 0})
+    with EmbeddedOllama(ctx=256, parallel=1) as small:
+
+        def ask(text, **options):
+            body = {"model": MODEL_NAME, **chat(text), "options": {**options, "num_predict": 1}}
+            return requests.post(f"{small.url}/api/chat", json=body).json()
+
+        assert "exceeds the available context size (256 tokens)" in ask("word " * 300)["error"]
+        assert ps(small.url)[0]["context_length"] == 256
+        assert ask("x", num_ctx=512)["load_duration"] > 50_000_000
+        assert ps(small.url)[0]["context_length"] == 512
+        assert ask("x", num_ctx=128)["load_duration"] < 50_000_000
+        assert ps(small.url)[0]["context_length"] == 512
+        assert ask("word " * 300)["prompt_eval_count"] > 300
+        ask("x", num_ctx=10**9)
+        assert ps(small.url)[0]["context_length"] == 8192
+        requests.post(f"{small.url}/api/chat", json={"model": MODEL_NAME, "keep_alive": 0})
+        ask("x")
+        assert ps(small.url)[0]["context_length"] == 256
 
 
 def test_chat_drops_the_oldest_messages_to_fit(post):
@@ -467,11 +475,11 @@ def test_chat_with_one_message_too_long_is_refused(post):
 
 def test_generate_cuts_a_long_prompt_as_ollama_does(post):
     """First num_keep tokens, then the last: about half the room; refused without shift or truncate."""
-    ask = {"prompt": "word " * 600, "stream": False, "options": {"num_ctx": 256, "num_predict": 1}}
+    ask = {"prompt": "word " * 200, "stream": False, "options": {"num_ctx": 64, "num_predict": 1}}
     answer = post("/api/generate", ask).json()
-    assert answer["prompt_eval_count"] == 4 + (256 - 4) // 2
+    assert answer["prompt_eval_count"] == 4 + (64 - 4) // 2
     kept_all = post("/api/generate", {**ask, "options": {**ask["options"], "num_keep": -1}}).json()
-    assert kept_all["prompt_eval_count"] == 255
+    assert kept_all["prompt_eval_count"] == 63
     assert post("/api/generate", {**ask, "truncate": False}).status_code == 400
     refused = post("/api/generate", {**ask, "shift": False})
     assert refused.status_code == 400
@@ -655,9 +663,9 @@ def test_embed_of_nothing_and_of_too_much(post):
     assert post("/api/embed", {"input": ""}).json()["embeddings"] == []
     assert post("/api/embed", {"input": []}).json()["embeddings"] == []
     assert post("/api/embeddings", {"prompt": ""}).json() == {"embedding": []}
-    long = "word " * 3000
-    assert post("/api/embed", {"input": long}).json()["prompt_eval_count"] == 2048
-    refused = post("/api/embed", {"input": long, "truncate": False})
+    long = {"input": "word " * 100, "options": {"num_ctx": 64}}
+    assert post("/api/embed", long).json()["prompt_eval_count"] == 64
+    refused = post("/api/embed", {**long, "truncate": False})
     assert (refused.status_code, refused.json()) == (
         400,
         {"error": "the input length exceeds the context length"},

@@ -117,7 +117,7 @@ class EmbeddedOllama:
 
     @property
     def log_path(self) -> Path | None:
-        """The child's log, kept after a crash and removed by `stop`; None while there is none."""
+        """The child's log, removed when the child is ended and kept where it ended by itself; None while there is none."""
         child = self._child
         return child.log if child is not None else None
 
@@ -200,9 +200,9 @@ class EmbeddedOllama:
 
 
 class _Child:
-    """The child process and what it leaves behind.
+    """The child process and its log, which is kept where the child ended by itself.
 
-    It is also ended when its owner is collected, and at the interpreter's exit.
+    The child is also ended when its owner is collected, and at the interpreter's exit.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -247,6 +247,7 @@ class _Child:
         reader.join(_START_S)
         if reader.is_alive():
             self.process.kill()
+            self.process.wait()
             reader.join()
             raise OllamaUnreachableError(
                 f"the embedded server did not start within {_START_S:.0f} s; {self._last_words()}"
@@ -254,6 +255,8 @@ class _Child:
         self.process.stdout.close()
         answer = json.loads(said[0]) if said and said[0] else {}
         if "error" in answer:
+            self.process.wait()
+            self.log.unlink(missing_ok=True)  # the error says it all
             raise ConfigurationError(f"the embedded server cannot start: {answer['error']}")
         if "port" not in answer:
             code = self.process.wait()
@@ -285,8 +288,9 @@ class _Child:
 def _end(process: subprocess.Popen[bytes], log: Path, *, drain: bool) -> None:
     assert process.stdin is not None
     assert process.stdout is not None
+    crashed = process.poll() is not None
     with contextlib.suppress(OSError):
-        if drain and process.poll() is None:
+        if drain and not crashed:
             process.stdin.write(b"stop\n")
             process.stdin.flush()
         else:
@@ -299,8 +303,9 @@ def _end(process: subprocess.Popen[bytes], log: Path, *, drain: bool) -> None:
     with contextlib.suppress(OSError):
         process.stdin.close()
     process.stdout.close()
-    with contextlib.suppress(OSError):
-        log.unlink(missing_ok=True)
+    if not crashed:
+        with contextlib.suppress(OSError):
+            log.unlink()
 
 
 def _environment() -> dict[str, str]:
