@@ -395,6 +395,39 @@ def test_time_split_takes_only_rows_that_asked_a_server():
     assert plots.time_split_data(sums).equals(sums)
 
 
+def test_a_monitor_goes_in_as_it_is():
+    """The live monitor is taken by latency and time split, and what compare says of two of them by its plot."""
+    from analysis_kit import events
+    from analysis_kit.monitor.compare import compare
+    from analysis_kit.monitor.monitor import PerformanceMonitor
+
+    before, after = PerformanceMonitor(), PerformanceMonitor()
+    request = {
+        "host": "http://gpu1:11434",
+        "model": "m",
+        "endpoint": "/api/chat",
+        "duration_s": 1.0,
+        "ok": True,
+    }
+    for number in range(30):
+        before.record("tone", 1.0 + number / 100)
+        after.record("tone", 0.5 + number / 100)
+        after.handle(events.RequestFinished(**request, queue_s=0.1, load_s=0.0, prompt_s=0.3, generate_s=0.5))
+    assert "tone" in plots.latency_summary(before)["operation"].tolist()
+    assert sum(bar.get_width() for bar in plots.plot_time_split(after).patches) == pytest.approx(
+        1.0, abs=0.11
+    )
+    assert "faster" in " ".join(words(plots.plot_compare(compare(before, after))))
+
+
+def test_compare_keeps_its_scale_beside_a_tiny_sample():
+    """A sample that could only have shown a change by a thousand does not squeeze the others to a dot."""
+    table = compared()
+    table.loc[2, "detectable_ratio"] = 1000.0
+    low, high = plots.plot_compare(table).get_xlim()
+    assert 0.2 < low < high < 5
+
+
 # --- scores
 
 

@@ -105,7 +105,13 @@ TRANSIENT = [
     errors.OllamaError("crashed", status=500),
     errors.OllamaError("slow down", status=429),
     errors.OllamaError("timeout", status=408),
-    *(OSError("io"), ConnectionResetError("reset"), TimeoutError("late"), RuntimeError("own"), ValueError("own")),
+    *(
+        OSError("io"),
+        ConnectionResetError("reset"),
+        TimeoutError("late"),
+        RuntimeError("own"),
+        ValueError("own"),
+    ),
 ]
 PERMANENT = [
     errors.ModelNotFoundError("no model", status=404),
@@ -120,7 +126,12 @@ PERMANENT = [
     errors.PoolClosedError("closed"),
     errors.AnalysisError("no cause"),
     *(TypeError("t"), KeyError("k"), AssertionError("a"), NotImplementedError("n"), ZeroDivisionError("z")),
-    *(FileNotFoundError("f"), PermissionError("p"), UnicodeDecodeError("utf-8", b"", 0, 1, "u"), RecursionError("r")),
+    *(
+        FileNotFoundError("f"),
+        PermissionError("p"),
+        UnicodeDecodeError("utf-8", b"", 0, 1, "u"),
+        RecursionError("r"),
+    ),
 ]
 
 
@@ -267,7 +278,11 @@ def test_waits_grow_with_full_jitter_up_to_the_limit(monkeypatch):
     for _ in range(50):
         with pytest.raises(OSError):
             decorated(
-                Flaky(*[OSError()] * 6), max_attempts=6, base_s=1, max_wait_s=5, budget=RetryBudget(reserve=1e6)
+                Flaky(*[OSError()] * 6),
+                max_attempts=6,
+                base_s=1,
+                max_wait_s=5,
+                budget=RetryBudget(reserve=1e6),
             )()
     columns = [waits[start::5] for start in range(5)]
     for column, top in zip(columns, (1, 2, 4, 5, 5), strict=True):
@@ -409,7 +424,9 @@ def test_retries_are_logged_with_the_servers_words(caplog):
 def test_importing_is_light():
     """tenacity loads with the first retried call, not with the import."""
     text = "import sys, analysis_kit.retry; print('tenacity' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout == "False\n"
 
 

@@ -75,7 +75,13 @@ def test_a_pool_with_its_options_gives_a_client(server):
     assert result["label"] == "positive"
     assert json.loads(json.dumps(result)) == result
     stats = pool.get_stats()
-    keys = ["pool_size", "active_connections", "available_connections", "total_requests", "pool_exhausted_count"]
+    keys = [
+        "pool_size",
+        "active_connections",
+        "available_connections",
+        "total_requests",
+        "pool_exhausted_count",
+    ]
     assert [stats[key] for key in keys] == [4, 0, 4, 1, 0]
     assert pool.health_check() is True
     pool.shutdown()

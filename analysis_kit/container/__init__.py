@@ -421,7 +421,8 @@ class DIContainer(Scope):
             on = bool(_injectables) and _auto_registration()
             for ident, recipe in _injectables.items() if on else ():
                 self._entries.setdefault(ident, replace(recipe))
-            self._current = {ident: each for ident, each in self._entries.items() if on or not each.auto}
+            shown = [each for each in self._entries.values() if on or not each.auto]
+            self._current = {each.ident: each for each in sorted(shown, key=lambda each: each.auto)}
             for layer in self._overrides:
                 self._current.update(layer)
         return self._current

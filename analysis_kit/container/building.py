@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import logging
 import threading
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any, NamedTuple
 
@@ -65,10 +66,24 @@ def _path() -> list[Recipe]:
     return path
 
 
+class _Guard:
+    """Goes with its holder, and warns if that had something left to dispose."""
+
+    def __init__(self, tails: list[Any]) -> None:
+        self._tails = tails
+
+    def __del__(self) -> None:
+        if self._tails:
+            names = ", ".join(name_of(recipe.key) for recipe, *_ in self._tails)
+            warnings.warn(
+                f"a scope or container was dropped, but never closed: {names}", ResourceWarning, stacklevel=2
+            )
+
+
 class Holder:
     """Keeps what was built, each service once, and disposes it, the youngest first."""
 
-    __slots__ = ("__weakref__", "_building", "_made", "_tails")
+    __slots__ = ("__weakref__", "_building", "_guard", "_made", "_tails")
 
     def __init__(self) -> None:
         self._made: dict[Recipe, Any] = {}
@@ -132,12 +147,17 @@ class Holder:
             raise needs_await(recipe, "is an asynchronous context manager")
         if enter is not None or aenter is not None:
             entered = enter(value) if enter is not None else await aenter(value)  # type: ignore[misc]
-            self._tails.append((recipe, value.__aexit__ if enter is None else value.__exit__, enter is None))
+            self._note(recipe, value.__aexit__ if enter is None else value.__exit__, awaits=enter is None)
             return entered if kind in _GENERATORS else value
         close = getattr(value, "close", None) or getattr(value, "aclose", None)
         if callable(close) and not isinstance(value, type) and self._closes(recipe):
-            self._tails.append((recipe, lambda *_: close(), inspect.iscoroutinefunction(close)))
+            self._note(recipe, lambda *_: close(), awaits=inspect.iscoroutinefunction(close))
         return value
+
+    def _note(self, recipe: Recipe, leave: Callable[..., Any], *, awaits: bool) -> None:
+        if not self._tails:
+            self._guard = _Guard(self._tails)
+        self._tails.append((recipe, leave, awaits))
 
     def _closes(self, _: Recipe) -> bool:
         return True  # a scope closes its transients too; outside any scope they are their caller's
@@ -301,4 +321,4 @@ _BUILDERS = {
     Holder.once.__code__,
     Holder.aonce.__code__,
     *(f(NOTHING, NOTHING).__code__ for f in (_guarded, _aguarded)),
-}  # type: ignore[attr-defined]
+}

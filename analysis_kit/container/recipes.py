@@ -203,5 +203,5 @@ def circular(path: list[Recipe]) -> CircularDependencyError:
     names = [name_of(recipe.key) for recipe in path]
     way = " -> ".join(names[names.index(names[-1]) :] if names[-1] in names[:-1] else names)
     return CircularDependencyError(
-        f"these services need each other to be built: {way}; let one be set after it is built"
+        f"{way} is a circle of services that need each other to be built; let one be set after it is built"
     )

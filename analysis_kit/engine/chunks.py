@@ -13,7 +13,7 @@ import os
 import pickle
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from typing import Any, NamedTuple
@@ -24,20 +24,18 @@ from analysis_kit.cancellation import CancelToken, current_token
 from analysis_kit.errors import RemoteCause
 
 
-class Done(NamedTuple):
-    """How one call went; ``failure`` is None, or the exception as bytes (None if it cannot travel) and in words."""
-
-    value: Any
-    failure: tuple[bytes | None, str] | None
-    attempts: int
-    started: float
-    duration_s: float
+#: An exception as bytes (None if it cannot travel) and in words.
+Packed = tuple[bytes | None, str]
 
 
 class Answer(NamedTuple):
-    """What comes back for a chunk."""
+    """What comes back for a chunk: columns, because a list of numbers is pickled far faster than one of records."""
 
-    done: list[Done]
+    values: list[Any]
+    failures: dict[int, Packed]
+    attempts: list[int]
+    started: list[float]
+    durations_s: list[float]
     events: list[events.Event]
 
 
@@ -64,8 +62,16 @@ def run_chunk(function: bytes, arguments: bytes, timeout_s: float | None, listen
     with contextlib.ExitStack() as stack:
         if listener not in {0, os.getpid()}:  # in its own process the listener hears for itself
             stack.callback(events.subscribe(_hear))
-        done = [_do(call, timeout_s) for call in _read(function, arguments)]
-    return _write(done, heard)
+        answer = Answer([], {}, [], [], [], heard)
+        token = CancelToken()
+        for call in _read(function, arguments):
+            _do(
+                call,
+                answer,
+                token if timeout_s is None and not token.cancelled else CancelToken(deadline_s=timeout_s),
+                timeout_s,
+            )
+    return _write(answer)
 
 
 def _hear(event: events.Event) -> None:
@@ -89,9 +95,8 @@ def _read(function: bytes, arguments: bytes) -> list[Callable[[], Any]]:
     return given if common is None else [functools.partial(common, *each) for each in given]
 
 
-def _do(call: Callable[[], Any], timeout_s: float | None) -> Done:
+def _do(call: Callable[[], Any], answer: Answer, token: CancelToken, timeout_s: float | None) -> None:
     context = copy_context()
-    token = CancelToken(deadline_s=timeout_s)
     context.run(retry.new_scope)
     context.run(current_token.set, token)
     alarm = None
@@ -101,19 +106,19 @@ def _do(call: Callable[[], Any], timeout_s: float | None) -> Done:
         )
         alarm.daemon = True
         alarm.start()
-    started, began = time.time(), time.monotonic()
     value: Any = None
-    failure = None
+    answer.started.append(time.time())
+    began = time.monotonic()
     try:
         value = context.run(_call, call)
     except BaseException as exc:  # noqa: BLE001 - whatever a unit raises is its result
         cause = token.error if isinstance(token.error, Exception) else exc
-        failure = _pack_error(cause)
-    finally:
-        duration_s = time.monotonic() - began
-        if alarm is not None:
-            alarm.cancel()
-    return Done(value, failure, context.run(retry.attempts), started, duration_s)
+        answer.failures[len(answer.values)] = _pack_error(cause)
+    answer.durations_s.append(time.monotonic() - began)
+    if alarm is not None:
+        alarm.cancel()
+    answer.values.append(value)
+    answer.attempts.append(context.run(retry.attempts))
 
 
 def _call(call: Callable[[], Any]) -> Any:
@@ -136,7 +141,7 @@ def _dumps(value: object) -> bytes:
     return bytes(require("cloudpickle", extra="processes", purpose="a worker process").dumps(value))
 
 
-def _pack_error(exc: BaseException) -> tuple[bytes | None, str]:
+def _pack_error(exc: BaseException) -> Packed:
     """Return an exception as bytes that were seen to come back to life, and as words in any case."""
     words = f"{type(exc).__name__}: {exc}"
     try:
@@ -147,7 +152,7 @@ def _pack_error(exc: BaseException) -> tuple[bytes | None, str]:
     return data, words
 
 
-def unpack_error(packed: tuple[bytes | None, str]) -> BaseException:
+def unpack_error(packed: Packed) -> BaseException:
     """Return the exception that a worker packed, or one that says its words."""
     data, words = packed
     if data is not None:
@@ -160,19 +165,17 @@ def unpack_error(packed: tuple[bytes | None, str]) -> BaseException:
     return RemoteCause(words)
 
 
-def _write(done: Sequence[Done], heard: list[events.Event]) -> bytes:
+def _write(answer: Answer) -> bytes:
     try:
-        return _dumps(Answer(list(done), heard))
+        return _dumps(answer)
     except Exception:  # noqa: BLE001 - one of the values cannot travel: find out which
-        return _dumps(Answer([_writable(each) for each in done], heard))
-
-
-def _writable(done: Done) -> Done:
-    try:
-        _dumps(done)
-    except Exception as exc:  # noqa: BLE001
-        words = (
-            f"the result, a {type(done.value).__name__}, cannot be sent back from a worker process ({exc})"
-        )
-        return done._replace(value=None, failure=(None, words))
-    return done
+        for number, value in enumerate(answer.values):
+            try:
+                _dumps(value)
+            except Exception as exc:  # noqa: BLE001
+                words = (
+                    f"the result, a {type(value).__name__}, cannot be sent back from a worker process ({exc})"
+                )
+                answer.failures[number] = (None, words)
+                answer.values[number] = None
+        return _dumps(answer)

@@ -60,10 +60,11 @@ class Run(Board):
         self._hands_over = give is not None
         self._enough = math.inf
         try:
-            self._open(lane, min(workers, len(tasks)))
+            # fed before anyone is hired: cheap units are done by the first worker before the second has started
             for item in tasks:
                 self.queue.put(item)
             self.end()
+            self._open(lane, min(workers, len(tasks)))
             while not lane.gone():
                 await self._turn(busy=self._hand_over(give))
         except GeneratorExit:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from analysis_kit.cancellation import CancelToken
@@ -290,7 +290,10 @@ def _size(item: Item) -> int:
 
 
 def _length(text: object) -> int:
-    return len(text) if isinstance(text, Sized) else 0
+    try:
+        return len(text)  # type: ignore[arg-type]
+    except TypeError:  # a unit need not be a text
+        return 0
 
 
 def _by_key(outcomes: Sequence[Outcome]) -> Iterator[tuple[Any, Any]]:

@@ -24,6 +24,7 @@ from typing import Any
 
 from analysis_kit import events
 from analysis_kit._optional import require
+from analysis_kit.cancellation import CancelToken
 from analysis_kit.engine.chunks import run_chunk, unpack_error, warm
 from analysis_kit.engine.flights import Board, Flight, Item
 from analysis_kit.engine.threads import fly
@@ -77,6 +78,7 @@ class _Chunk:
         self.alone = alone
         self.excused = False  # its worker was killed by us, and not for its sake
         self.flights: list[Flight] = []
+        self.token: CancelToken | None = None  # one for all: no cancel reaches into another process
         self.future: Future[Any] | None = None
         self.alarm: asyncio.TimerHandle | None = None  # while it waits for the rate limit
 
@@ -196,7 +198,8 @@ class ExecutorLane:
                 function, arguments = self._pack(chunk)
                 if not self._warm:  # so that the time of a start is not taken for the time of a unit
                     self._executor.submit(warm)
-                chunk.flights = [run.take_off(item, abandon) for item in chunk.items]
+                token = chunk.token = CancelToken(parent=run.token)
+                chunk.flights = [run.take_off(item, abandon, token) for item in chunk.items]
                 for flight in chunk.flights:
                     if flight.due is not None and not self._warm:
                         flight.due += START_S
@@ -245,6 +248,8 @@ class ExecutorLane:
             self._run.loop.call_soon_threadsafe(self._landed, chunk, future)
 
     def _landed(self, chunk: _Chunk, future: Future[Any]) -> None:
+        if chunk.token is not None:
+            chunk.token.close()
         if chunk not in self._chunks:
             return
         self._chunks.discard(chunk)
@@ -263,12 +268,13 @@ class ExecutorLane:
     def _report(self, chunk: _Chunk, answer: Any) -> None:
         for event in answer.events:
             events.emit(event)
-        for flight, done in zip(chunk.flights, answer.done, strict=True):
-            flight.started = done.started
-            error = None if done.failure is None else unpack_error(done.failure)
-            self._run.land(flight, done.value, error, attempts=done.attempts, duration_s=done.duration_s)
-            flight.token.close()
-        mean_s = sum(done.duration_s for done in answer.done) / len(answer.done)
+        columns = zip(answer.values, answer.attempts, answer.started, answer.durations_s, strict=True)
+        for number, (value, tries, started, duration_s) in enumerate(columns):
+            flight = chunk.flights[number]
+            flight.started = started
+            error = unpack_error(answer.failures[number]) if number in answer.failures else None
+            self._run.land(flight, value, error, attempts=tries, duration_s=duration_s)
+        mean_s = sum(answer.durations_s) / len(answer.durations_s)
         fitting = int(CHUNK_S / max(mean_s, CHUNK_S / CHUNK_MOST))
         self._size = max(1, min(fitting, CHUNK_GROWTH * self._size))
 
@@ -303,7 +309,6 @@ class ExecutorLane:
             cause.__cause__ = exc
         for flight in chunk.flights or [run.take_off(item, _nothing) for item in chunk.items]:
             run.land(flight, None, cause)
-            flight.token.close()
 
     def _abandon(self, chunk: _Chunk) -> None:
         """Forget a chunk that was given up; a process of ours that is stuck in it is killed."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _TITLE = "Time after, relative to before"
+#: A bar of what could not be told is shown up to this ratio.
+WIDEST: Final = 4.0
 #: Verdict -> (marker, colour).
 VERDICTS: Final = {"faster": ("v", "#0072B2"), "slower": ("^", "#D55E00"), "cannot tell": ("o", "#7f7f7f")}
 
@@ -71,7 +73,8 @@ def plot_compare(data: Any, *, ax: Axes | None = None) -> Axes:
         if math.isfinite(row.detectable_ratio) and row.detectable_ratio > 0:
             reach = max(row.detectable_ratio, 1 / row.detectable_ratio)
             ax.barh(place, reach - 1 / reach, 0.5, 1 / reach, color=FAINT, alpha=0.35, linewidth=0)
-            ends += [1 / reach, reach]
+            # a tiny sample could only have shown a huge change: its bar may leave the plot, to spare the others' scale
+            ends += [1 / min(reach, WIDEST), min(reach, WIDEST)]
         if math.isfinite(row.ratio_low) and math.isfinite(row.ratio_high):
             ax.plot([row.ratio_low, row.ratio_high], [place, place], color=color, linewidth=2)
             ends += [row.ratio_low, row.ratio_high]

@@ -32,12 +32,13 @@ def time_split_data(data: Any) -> pd.DataFrame:
 
     Parameters
     ----------
-    data : DataFrame, or an object with ``to_frame()``
+    data : DataFrame, or an object with ``split_frame()`` (a monitor) or ``to_frame()``
         Such a table, or a run's rows: those that asked a server, by analyzer (and model, where there are several).
         A part that no row knows is NaN.
     """
     names = list(PARTS)
-    table = as_frame(data, *names)
+    split_frame = getattr(data, "split_frame", None)
+    table = as_frame(split_frame() if callable(split_frame) else data, *names)
     if "requests" in table.columns:
         return as_frame(table, *(column.name for column in SPLIT_COLUMNS))
     if "analyzer" not in table.columns:
@@ -75,7 +76,7 @@ def plot_time_split(data: Any, *, ax: Axes | None = None) -> Axes:
 
     Parameters
     ----------
-    data : DataFrame, or an object with ``to_frame()``
+    data : DataFrame, or an object with ``split_frame()`` or ``to_frame()``
         See `time_split_data`. What is not known is left out of the bar, and a note says so.
     ax : matplotlib.axes.Axes, optional
         Where to draw; default: axes of their own, which show themselves in a notebook.

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from analysis_kit.transcripts.header import read_line
 from analysis_kit.transcripts.model import Role
@@ -37,6 +36,10 @@ _TAIL = re.compile(rf"\s*(?:\[\d{{1,3}}\]|[\[(]{_CLOCK}[\])]|(?<=\s){_CLOCK}|[*_
 _MARKED = re.compile(r"<?\s*(?P<mark>[QA])\s*(?:--?|[\u2013\u2014])\s*(?P<rest>[^>]+?)\s*>?")
 _BRACKETED = re.compile(r"\[([^\[\]]+)\]|<([^<>]+)>")
 _COLONS = re.compile("[:\uff1a()\\[\\]]")
+#: What no title line is without; looked for first, since all of them are looked for slowly.
+_FACTS = re.compile(
+    r"[\d(]|quarter|year|call|results|transcript|webcast|contents|(?-i:: *[A-Z]{1,6}\b)", re.IGNORECASE
+)
 #: A word and a lower-case word: speech, unless the second stands in names or in "Unidentified analyst".
 _PROSE = re.compile(
     rf"[^\W\d_]+ (?!(?:{'|'.join(sorted(PARTICLES))}|\w*(?:tor|er|ive|ant)|analyst|company|corporate)\b)[a-z]+(?: |$)"
@@ -52,8 +55,7 @@ class Certainty(IntEnum):
     SURE = 3  #: names a title, a house or a role
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A line's claim to name a speaker: who, how sure, the speech behind it, the number of lines that it takes.
 
     ``opens`` tells whether the line opens a paragraph below the first.
@@ -103,7 +105,7 @@ def _read(lines: Sequence[str], index: int) -> Claim | None:
         speech = line[colon + 1 :].lstrip("*_ ")
         claim = None if speech.startswith("/") else _read_head(line[:colon], "colon")
         if claim and not _is_about_the_call(line, claim):
-            return replace(claim, speech=speech, opens=opens)
+            return claim._replace(speech=speech, opens=opens)
     if len(line) > _LONGEST_HEAD:
         return None
     claim = _read_head(line, "line")
@@ -121,7 +123,7 @@ def _read(lines: Sequence[str], index: int) -> Claim | None:
 
 def _is_about_the_call(line: str, claim: Claim) -> bool:
     """Tell whether a line is a title line of the call ("Fernhill Foods: Q3 2025 Earnings Call", "Contents:")."""
-    if claim.certainty == Certainty.SURE:
+    if claim.certainty == Certainty.SURE or not _FACTS.search(line):
         return False
     facts = read_line(bare(line))
     return bool(facts) or (facts is not None and claim.certainty == Certainty.KNOWN_ONLY)

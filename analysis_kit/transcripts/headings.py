@@ -30,6 +30,10 @@ _PEOPLE = re.compile(
     r"|(?:call |conference )?(?:participants|presenters|speakers|panelists|attendees))(?: list| present)?\s*(?::\s*(?P<rest>.*))?",
     re.IGNORECASE,
 )
+_PEOPLE_WORD = re.compile(
+    "participants|executives|representatives|team|analysts|presenters|speakers|panelists|attendees",
+    re.IGNORECASE,
+)
 _RULE = re.compile(r"[-=_*~#\u2013\u2014](?:\s*[-=_*~#\u2013\u2014]){2,}")
 _FRAME = re.compile(r"^[\[(#*_=\-\u2013\u2014\s]+|[\])#*_=\-\u2013\u2014\s:]+$")
 _MARKDOWN = re.compile(r"#{1,6}\s+(\S.*?)\s*#*")
@@ -91,7 +95,9 @@ def people_heading(line: str) -> tuple[Role, str] | None:
     >>> people_heading("Conference Call Participants"), people_heading("Participants: Ada Byrne, CEO")
     (('analyst', ''), ('unknown', 'Ada Byrne, CEO'))
     """
-    found = _PEOPLE.fullmatch(_FRAME.sub("", bare(line))) if len(line) <= _LONGEST_LIST else None
+    if len(line) > _LONGEST_LIST or not _PEOPLE_WORD.search(line):
+        return None
+    found = _PEOPLE.fullmatch(_FRAME.sub("", bare(line)))
     if not found:
         return None
     role: Role = "executive" if found["executive"] else "analyst" if found["analyst"] else "unknown"

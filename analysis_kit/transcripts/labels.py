@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from analysis_kit.transcripts.claims import Certainty, Claim, Style
 from analysis_kit.transcripts.model import Role, Speaker
@@ -86,10 +85,10 @@ class LabelBook:
             either = _EITHER.get(claim.name.casefold()) if claim.style == "colon" else None
             if known:
                 if not claim.title or is_title(claim.title) or counts[_key(claim)] > 1:
-                    labels[index] = claim if claim.name == known else replace(claim, name=known)
+                    labels[index] = claim if claim.name == known else claim._replace(name=known)
             elif either:
                 if paired:
-                    labels[index] = replace(claim, role=either)
+                    labels[index] = claim._replace(role=either)
             elif claim.certainty == Certainty.SURE or (
                 first_names and claim.style == "colon" and is_likely_name(claim.name)
             ):

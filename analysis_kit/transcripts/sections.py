@@ -60,10 +60,8 @@ class Draft:
 
     def meet(self, person: Speaker) -> None:
         """Add what is new about a person; what came first stays."""
-        known = self.people.get(person.name)
-        if known is None:
-            self.people[person.name] = person
-        else:
+        known = self.people.setdefault(person.name, person)
+        if known != person:
             self.people[person.name] = Speaker(
                 known.name,
                 known.title or person.title,
@@ -79,8 +77,8 @@ class Draft:
             Turn(index, name, speech.speaker, roles.get(speech.speaker, "unknown"), speech.text)
             for index, (speech, name) in enumerate(zip(self.speeches, names, strict=True))
         ]
-        for turn in turns:
-            self.meet(Speaker(turn.speaker))
+        for name in roles:
+            self.people.setdefault(name, Speaker(name))
         people = [
             replace(person, role=roles.get(name, person.role))
             for name, person in self.people.items()

@@ -530,12 +530,15 @@ def test_the_kernel_ends_a_child_that_cannot_look_at_its_pipe():
     code = """
         import ctypes, sys
         from analysis_kit.ollama.embedded import lifeline
+        assert lifeline.read_config() == {}
         with lifeline.guarded():
             print("deaf", flush=True)
             ctypes.PyDLL(None).sleep(60)  # holds the interpreter, as xllamacpp does while it loads
     """
     assert ctypes.PyDLL is not ctypes.CDLL
     child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child.stdin.write(b"{}\n")
+    child.stdin.flush()
     assert child.stdout.readline() == b"deaf\n"
     child.stdin.close()
     assert child.wait(10) == -signal.SIGIO

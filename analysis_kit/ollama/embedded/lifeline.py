@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 _PIPE = 0  # standard input
+_held = False  # whether standard input is that pipe: only the child knows, by having read from it
 _depth = 0
 
 
 def read_config() -> dict[str, Any]:
     """Return the first line of the pipe: what to serve. Nothing after it is consumed."""
+    global _held  # noqa: PLW0603 - a fact of the process
+    _held = True
     with open(_PIPE, "rb", buffering=0, closefd=False) as pipe:
         return dict(json.loads(pipe.readline()))
 
@@ -35,7 +38,7 @@ def guarded() -> Iterator[None]:
     signal on the pipe, whose default action is to end the process, needs no interpreter.
     """
     global _depth  # noqa: PLW0603 - blocks may overlap; the first one sets the signal up, the last one takes it back
-    if sys.platform == "win32" or not hasattr(os, "O_ASYNC"):
+    if sys.platform == "win32" or not hasattr(os, "O_ASYNC") or not _held:
         yield
         return
     import fcntl
