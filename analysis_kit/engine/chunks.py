@@ -23,7 +23,6 @@ from analysis_kit._optional import require
 from analysis_kit.cancellation import CancelToken, current_token
 from analysis_kit.errors import RemoteCause
 
-
 #: An exception as bytes (None if it cannot travel) and in words.
 Packed = tuple[bytes | None, str]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from analysis_kit.cancellation import CancelToken
 from analysis_kit.engine.drain import Run
@@ -306,7 +306,7 @@ def _finished(outcomes: Sequence[Outcome], *, flat: bool) -> dict[Any, Any]:
     found: dict[Any, Any] = {}
     for outcome in outcomes:
         if outcome.error is None:
-            name, unit = outcome.task.key  # type: ignore[misc]
+            name, unit = cast("tuple[str, str]", outcome.task.key)
             (found if flat else found.setdefault(name, {}))[unit] = outcome.value
     return found
 
@@ -318,19 +318,20 @@ def _drawn(
 ) -> Iterator[Task]:
     """Return an iterator of tasks over what `AsyncAnalysisEngine.stream` takes; checked now, drawn later."""
     if analyze is None:
-        return iter(units)  # type: ignore[arg-type]
+        return iter(cast("Iterable[Task]", units))
     checked_callable(analyze)
-    if isinstance(units, (str, bytes)) or not isinstance(units, Iterable):
+    given: object = units
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
         raise ConfigurationError(
-            f"units must be a mapping name -> text, or yield (name, text), got {type(units).__name__}."
+            f"units must be a mapping name -> text, or yield (name, text), got {type(given).__name__}."
         )
     analyzer = analyzer_name or name_of(analyze)
-    pairs = units.items() if isinstance(units, Mapping) else units
+    pairs: Iterable[tuple[str, Any]] = given.items() if isinstance(given, Mapping) else given
     tasks = (
         Task(name, analyzer, str(name), _length(text), functools.partial(analyze, text))
         for name, text in pairs
     )
-    return (task for _, task in _largest_first(tasks)) if isinstance(units, Mapping) else tasks
+    return (task for _, task in _largest_first(tasks)) if isinstance(given, Mapping) else tasks
 
 
 def _conclude(run: Run, partial: Callable[[], dict[Any, Any]], *, told: bool) -> None:

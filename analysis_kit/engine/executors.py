@@ -271,9 +271,8 @@ class ExecutorLane:
         columns = zip(answer.values, answer.attempts, answer.started, answer.durations_s, strict=True)
         for number, (value, tries, started, duration_s) in enumerate(columns):
             flight = chunk.flights[number]
-            flight.started = started
             error = unpack_error(answer.failures[number]) if number in answer.failures else None
-            self._run.land(flight, value, error, attempts=tries, duration_s=duration_s)
+            self._run.land(flight, value, error, tries, duration_s=duration_s, started=started)
         mean_s = sum(answer.durations_s) / len(answer.durations_s)
         fitting = int(CHUNK_S / max(mean_s, CHUNK_S / CHUNK_MOST))
         self._size = max(1, min(fitting, CHUNK_GROWTH * self._size))

@@ -47,7 +47,7 @@ class Lane(Protocol):
 class Flight:
     """A unit that is being worked on."""
 
-    __slots__ = ("abandon", "began", "due", "item", "started", "token")
+    __slots__ = ("abandon", "began", "due", "item", "token")
 
     def __init__(
         self,
@@ -59,7 +59,6 @@ class Flight:
         self.item = item
         self.token = token
         self.abandon = abandon
-        self.started = time.time()
         self.began = time.monotonic()
         self.due = None if timeout_s is None else self.began + timeout_s
 
@@ -120,6 +119,9 @@ class Board:
         self._wake_at: float = 1  # outcomes ready that are worth a wake-up
         self._signalled = False
         self._waiter: asyncio.Future[None] | None = None
+        self._epoch = (
+            time.time() - time.monotonic()
+        )  # the wall clock is read once: a step of it must not be in our times
         self._emits = events.listening()
 
     def hire(self) -> None:
@@ -146,9 +148,10 @@ class Board:
         flight: Flight,
         value: Any = None,
         error: BaseException | None = None,
-        *,
         attempts: int = 1,
+        *,
         duration_s: float | None = None,
+        started: float | None = None,
     ) -> bool:
         """Report how a unit ended; False if it was given up on before, and what it came to is dropped."""
         try:
@@ -158,8 +161,10 @@ class Board:
         position, task = flight.item
         if duration_s is None:
             duration_s = time.monotonic() - flight.began
+        if started is None:
+            started = self._epoch + flight.began
         if error is None:
-            outcome = Outcome(task, value, None, "done", attempts, duration_s, flight.started)
+            outcome = Outcome(task, value, None, "done", attempts, duration_s, started)
         else:
             verdict = flight.token.error
             status: Status = "failed"
@@ -168,7 +173,7 @@ class Board:
             elif verdict is not None and (error is verdict or isinstance(error, asyncio.CancelledError)):
                 status = "cancelled"
             outcome = failed(
-                task, error, status=status, attempts=attempts, duration_s=duration_s, started=flight.started
+                task, error, status=status, attempts=attempts, duration_s=duration_s, started=started
             )
         self._record(position, outcome)
         return True

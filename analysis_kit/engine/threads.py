@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextvars
+import functools
 import queue
 import threading
 from collections.abc import Callable
@@ -17,14 +19,22 @@ from analysis_kit.engine.flights import Board, Item
 JOIN_S = 1.0
 
 
-def fly(run: Board, item: Item, abandon: Callable[[], None], token: CancelToken | None = None) -> bool:
+def fly(
+    run: Board,
+    item: Item,
+    abandon: Callable[[], None],
+    token: CancelToken | None = None,
+    base: contextvars.Context | None = None,
+) -> bool:
     """Do one unit on this thread; False if it was given up on meanwhile.
 
-    Without ``token`` the unit gets one of its own, as it must where it has a time limit of its own.
+    Without ``token`` the unit gets one of its own, as it must where it has a time limit of its own; with it, ``base``
+    is a context in which that token is the current one.
     """
     flight = run.take_off(item, abandon, token)
-    context = run.context.copy()
-    context.run(current_token.set, flight.token)
+    context = (base or run.context).copy()
+    if base is None:
+        context.run(current_token.set, flight.token)
     value: Any = None
     failure: BaseException | None = None
     try:
@@ -33,7 +43,7 @@ def fly(run: Board, item: Item, abandon: Callable[[], None], token: CancelToken 
             value = await_on_loop(value, run.loop, context, flight.token)
     except BaseException as exc:  # noqa: BLE001 - whatever a unit raises is its result, also SystemExit
         failure = exc
-    landed = run.land(flight, value, failure, attempts=context.run(retry.attempts))
+    landed = run.land(flight, value, failure, context.run(retry.attempts))
     if token is None:
         flight.token.close()
     return landed
@@ -118,27 +128,30 @@ class ThreadLane:
         self.hire()
 
     def _work(self, seat: _Seat) -> None:
-        run, units, slots = self._run, self._run.queue, self._run.slots
+        run, slots, abandon = self._run, self._run.slots, seat.abandon
+        get = (
+            functools.partial(run.queue.get, timeout=self._patience_s) if self._patience_s else run.queue.get
+        )
         # one token serves unit after unit, for it is the run that cancels them; a time limit needs one for each
-        token = None if run.terms.timeout_s is not None else CancelToken(parent=run.token)
+        token, base = (None, None) if run.terms.timeout_s is not None else self._token()
         yielded = False
         try:
             while not yielded:
                 try:
-                    item = units.get(timeout=self._patience_s)
+                    item = get()
                 except queue.Empty:
                     yielded = slots.contended and slots.must_yield(run, idle=True)
                     continue
                 if item is None:
-                    units.put(None)  # for the others
+                    run.queue.put(None)  # for the others
                     self._drained = True
                     break
                 if run.stopping is not None or (run.limiter is not None and not run.limiter.wait(run.token)):
                     continue
-                if token is not None and token.cancelled:  # by the unit itself
-                    token = CancelToken(parent=run.token)
-                if not fly(run, item, seat.abandon, token):
+                if not fly(run, item, abandon, token, base):
                     return
+                if token is not None and token.cancelled and run.stopping is None:  # by the unit itself
+                    token, base = self._token()
                 yielded = slots.contended and slots.must_yield(run)
         except BaseException as exc:  # noqa: BLE001 - a fault of ours must end the run with its reason, not hang it
             run.stop(exc)
@@ -146,6 +159,11 @@ class ThreadLane:
             if token is not None:
                 token.close()
             self._leave(seat, yielded=yielded)
+
+    def _token(self) -> tuple[CancelToken, contextvars.Context]:
+        token, base = CancelToken(parent=self._run.token), self._run.context.copy()
+        base.run(current_token.set, token)
+        return token, base
 
     def _leave(self, seat: _Seat, *, yielded: bool = False) -> None:
         with self._lock:

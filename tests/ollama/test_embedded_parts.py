@@ -138,7 +138,7 @@ def test_weights_are_kept_within_their_step(tmp_path):
     largest = np.abs(wanted).max(axis=1, keepdims=True)
     assert np.all(np.abs(values - wanted) <= largest * (1 / 254 + 1 / 1024) + 1e-6)
     assert data[plain.offset : plain.offset + 256] == other
-    assert [path.name for path in tmp_path.iterdir()] == ["a.gguf", "b.gguf"]
+    assert {path.name for path in tmp_path.iterdir()} == {"a.gguf", "b.gguf"}
 
 
 def test_the_fetched_file_is_served_where_the_faster_one_cannot_be_written(tmp_path, monkeypatch, caplog):
