@@ -14,6 +14,8 @@ from analysis_kit.errors import AnalysisKitError, ConfigurationError
 
 #: Exit codes: as shells and argparse have them.
 OK, WRONG_USE, INTERRUPTED = 0, 2, 130
+#: Characters of the shortest text with which ``speedup`` loads a server.
+SHORTEST_PROBE = 200
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -228,20 +230,30 @@ def _analyze(options: argparse.Namespace) -> int:
 
 def _speedup(options: argparse.Namespace) -> int:
     from analysis_kit.analyzers.sentiment import SentimentAnalyzer
+    from analysis_kit.ollama.host import resolve_hosts
     from analysis_kit.report.render import write_whole
     from analysis_kit.run.server import pool_for
     from analysis_kit.speedup import fit_speedup, measure_speedup
     from analysis_kit.transcripts.parse import example_transcript
 
     _fetch_demo(options)
-    hosts = "embedded" if options.demo else options.hosts
-    from analysis_kit.ollama.host import resolve_hosts
-
     counts = (1, 2, 3, 4, 6, 8)
-    pool = pool_for(resolve_hosts(hosts), workers=max(counts))
+    pool = pool_for(resolve_hosts("embedded" if options.demo else options.hosts), workers=max(counts))
     analyzer = SentimentAnalyzer(model=options.model).with_parts(pool=pool, caching=False)
-    units = dict(list(example_transcript().sections.items())[:8])
-    frame = measure_speedup(analyzer, units, workers=counts, repeats=options.repeats)
+    # with fewer units than a few rounds of the most workers, the last round's gaps would hide the slots
+    texts = [turn.text for turn in example_transcript().turns if len(turn.text) > SHORTEST_PROBE]
+    units = {f"turn {number}": texts[number % len(texts)] for number in range(4 * max(counts))}
+    bar = _Bar()
+    try:
+        frame = measure_speedup(
+            analyzer,
+            units,
+            workers=counts,
+            repeats=options.repeats,
+            on_progress=lambda done, total: bar("speedup", done, total),
+        )
+    finally:
+        bar.close()
     if options.out:
         write_whole(Path(options.out), frame.to_csv(index=False))
     print(fit_speedup(frame).sentence)

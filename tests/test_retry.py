@@ -422,7 +422,7 @@ def test_retries_are_logged_with_the_servers_words(caplog):
 
 
 def test_importing_is_light():
-    """tenacity loads with the first retried call, not with the import."""
+    """The tenacity package loads with the first retried call, not with the import."""
     text = "import sys, analysis_kit.retry; print('tenacity' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=True
@@ -479,7 +479,7 @@ def test_O1_the_servers_words_are_in_the_final_error(server):
 def test_O17_a_missing_model_is_asked_for_once(server):
     """404: one request, and a typed error with the model's name and how to get it."""
     fake, ask = server
-    with pytest.raises(errors.ModelNotFoundError, match="no-such-model.*pull"):
+    with pytest.raises(errors.ModelNotFoundError, match=r"no-such-model.*pull"):
         ask("no-such-model")
     assert len(generated(fake)) == 1
 

@@ -205,6 +205,7 @@ def _normalised(
     high = low if part["high"] is None else float(part["high"].replace(",", "")) * factor
     if part["high"] is not None and part["scale"] and part["scale2"] and part["scale"] != part["scale2"]:
         low = float(part["num"].replace(",", "")) * SCALES[part["scale"].lower()]
+    low, high = min(low, high), max(low, high)
     direction = _direction(text, sentence, part["start"], part["end"])
     negative = part["sign"] in {"-", "\u2212"} or (part["open"] and part["close"])
     if negative or (

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from analysis_kit.analyzers.llm import LLMAnalyzer
 from analysis_kit.ollama.questions import SENTIMENT
+from analysis_kit.results import Examined
+
+#: The side on which a label lies.
+SIGN = {"positive": 1, "negative": -1}
 
 
 class SentimentAnalyzer(LLMAnalyzer):
@@ -38,3 +43,12 @@ class SentimentAnalyzer(LLMAnalyzer):
             num_predict=SENTIMENT.num_predict,
             version=SENTIMENT.version,
         )
+
+    def inquire(self, text: str, sample: int) -> Examined:
+        """Ask the model once; an answer whose label and score point in opposite directions is flagged."""
+        examined = super().inquire(text, sample)
+        finding = examined.finding
+        if (finding.score or 0.0) * SIGN.get(finding.label or "", 0) < 0:
+            flags = (*finding.flags, "label and score disagree")
+            return replace(examined, finding=replace(finding, flags=flags))
+        return examined

@@ -89,8 +89,10 @@ class Scope(Holder):
 
     def find(self, key: Hashable) -> Any:
         """Return the service if anything is registered for ``key``, else None."""
-        plan = self._plan_for(key)
-        return None if plan is None else plan.call(self)
+        call = self._calls.get(key)
+        if call is not None:
+            return call(self)
+        return self._resolve_first(key) if key in self._root else None
 
     def create_scope(self) -> Scope:
         """Return a new scope; scopes are independent, so that no task closes the services of another."""

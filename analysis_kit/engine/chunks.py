@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from analysis_kit import events, retry
 from analysis_kit._optional import require
 from analysis_kit.cancellation import CancelToken, current_token
+from analysis_kit.engine.tasks import awaits
 from analysis_kit.errors import RemoteCause
 
 #: An exception as bytes (None if it cannot travel) and in words.
@@ -122,7 +123,7 @@ def _do(call: Callable[[], Any], answer: Answer, token: CancelToken, timeout_s: 
 
 def _call(call: Callable[[], Any]) -> Any:
     value = call()
-    if hasattr(type(value), "__await__"):
+    if awaits(value):
 
         async def awaited() -> Any:
             return await value

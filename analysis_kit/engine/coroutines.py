@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import inspect
@@ -13,6 +14,7 @@ from typing import Any
 from analysis_kit import retry
 from analysis_kit.cancellation import CancelToken, current_token
 from analysis_kit.engine.flights import Board, Item
+from analysis_kit.engine.tasks import awaits
 
 
 def await_on_loop(
@@ -33,7 +35,9 @@ def await_on_loop(
         return await awaitable
 
     def start() -> None:
-        task = loop.create_task(work(), context=context)
+        # a coroutine as it is: one that is cancelled before its first step must not count as never awaited
+        coroutine = awaitable if inspect.iscoroutine(awaitable) else work()
+        task = loop.create_task(coroutine, context=context)
         tasks.append(task)
         task.add_done_callback(ended.put)
 
@@ -55,7 +59,8 @@ def await_on_loop(
 
 
 def _cancel_soon(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
-    loop.call_soon_threadsafe(task.cancel)
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and its tasks with it
+        loop.call_soon_threadsafe(task.cancel)
 
 
 class CoroutineLane:
@@ -93,7 +98,8 @@ class CoroutineLane:
 
     def stop(self) -> None:
         """Cancel what waits for its start; what is under way hears of it by its token."""
-        self._run.loop.call_soon_threadsafe(self._cancel_waiting)
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and its tasks with it
+            self._run.loop.call_soon_threadsafe(self._cancel_waiting)
 
     def gone(self) -> bool:
         """Return whether no task is left."""
@@ -142,7 +148,7 @@ class CoroutineLane:
         with flight.token.on_cancel(functools.partial(_cancel_soon, run.loop, task)):
             try:
                 value = item[1].call()
-                if hasattr(type(value), "__await__"):
+                if awaits(value):
                     value = await value
             except (KeyboardInterrupt, SystemExit) as exc:
                 run.land(flight, None, exc)

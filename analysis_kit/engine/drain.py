@@ -180,7 +180,9 @@ class Run(Board):
         left_s = self.token.remaining_s()
         if left_s is not None and self.stopping is None:
             if left_s <= 0:
-                self.stop(TimeoutError(f"the run's time was over (deadline_s={self.terms.deadline_s})"))
+                own = self.terms.deadline_s
+                limit = "of what it is part of" if own is None else f"deadline_s={own}"
+                self.stop(TimeoutError(f"its time ({limit}) was over"))
             wait_s = min(wait_s, left_s)
         if self.stopping is not None:
             left_s = self._stopped_at + GRACE_S - now
@@ -227,7 +229,12 @@ class Run(Board):
     async def _settle(self, exc: BaseException) -> None:
         """Stop, and wait until all that was under way has ended or is left behind; a second interrupt waits no longer."""
         assert self._lane is not None
-        self.stop(exc if isinstance(exc, asyncio.CancelledError) else asyncio.CancelledError(_reason(exc)))
+        words = (
+            exc.args
+            if isinstance(exc, asyncio.CancelledError)
+            else (f"the run ended with {type(exc).__name__}",)
+        )
+        self.stop(asyncio.CancelledError(*words))
         try:
             while not self._lane.gone():
                 await self._turn(busy=False)
@@ -238,7 +245,3 @@ class Run(Board):
     def _break_off(self) -> None:
         self.stop(asyncio.CancelledError("the run was broken off"))
         self._leave_behind(tuple(self.flights))
-
-
-def _reason(exc: BaseException) -> str:
-    return f"the run ended with {type(exc).__name__}"

@@ -26,9 +26,9 @@ class AsyncAnalysisEngine(Staff):
     """Runs analyzers over units, ``max_workers`` at a time.
 
     One engine serves any number of runs, one after the other or at once, from any loop and thread: nothing in it is
-    bound to a loop, and ``max_workers`` and ``rate_limit`` hold for all of them together. Workers exist only while a
-    run does. ``with`` (or ``async with``) keeps worker processes warm between runs; after its end, and without it,
-    they are started for each run anew.
+    bound to a loop, and ``max_workers`` and ``rate_limit`` hold for all of them together. Within ``with`` (or ``async
+    with``) workers wait for the next run; at its end they are gone. Outside of it they are made for each run and end
+    with it, so a closed engine still works.
 
     Parameters
     ----------
@@ -255,11 +255,7 @@ class AsyncAnalysisEngine(Staff):
         deadline_s: float | None,
         flat: bool,
     ) -> dict[str, dict[str, Any]]:
-        if not isinstance(units, Mapping):
-            hint = " A transcript has .sections and .speakers." if hasattr(units, "sections") else ""
-            raise ConfigurationError(
-                f"units must be a mapping name -> text, got {type(units).__name__}.{hint}"
-            )
+        _check_mapping(units)
         if cache_as is not None:
             analyzers = {name: remembered(analyze, cache_as) for name, analyze in analyzers.items()}
         tasks = [
@@ -276,6 +272,12 @@ class AsyncAnalysisEngine(Staff):
         for (name, unit), value in _by_key(outcomes):
             found[name][unit] = value
         return found
+
+
+def _check_mapping(units: object) -> None:
+    if not isinstance(units, Mapping):
+        hint = " A transcript has .sections and .speakers." if hasattr(units, "sections") else ""
+        raise ConfigurationError(f"units must be a mapping name -> text, got {type(units).__name__}.{hint}")
 
 
 def _largest_first(tasks: Iterable[Task]) -> list[Item]:

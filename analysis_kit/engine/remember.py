@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from analysis_kit.engine.tasks import awaits
+
 
 @dataclass(frozen=True, slots=True)
 class _Remembered:
@@ -21,7 +23,7 @@ class _Remembered:
         if found is not None:
             return found
         value = self.analyze(text)
-        if hasattr(type(value), "__await__"):
+        if awaits(value):
             return self._store_later(text, value)
         get_cache().set(text, self.kind, value)
         return value

@@ -19,7 +19,7 @@ from analysis_kit.engine.executors import ExecutorLane, Processes
 from analysis_kit.engine.flights import Item, Lane, Terms
 from analysis_kit.engine.limits import Cap, RateLimit, Slots
 from analysis_kit.engine.tasks import Outcome, all_async
-from analysis_kit.engine.threads import ThreadLane
+from analysis_kit.engine.threads import Crew, ThreadLane
 from analysis_kit.errors import ConfigurationError
 
 OnError = Literal["raise", "collect"]
@@ -69,26 +69,30 @@ class Staff:
         self._runs: set[Run] = set()
         self._spare: list[Processes] = []
         self._entered = 0
+        self._crew = Crew()
         self._pid = os.getpid()
 
     def cancel(self) -> None:
         """Stop every run of this engine, from any thread: queued units never start, running ones are aborted."""
+        self._forget_parent()
         with self._lock:
             runs = tuple(self._runs)
         for run in runs:
             run.stop(asyncio.CancelledError("the engine was told to cancel"))
 
     def close(self) -> None:
-        """Cancel what runs and end the worker processes; the engine can be used again, which starts new ones."""
+        """Cancel what runs and end idle workers; the engine can be used again, which starts new ones."""
         self.cancel()
         with self._lock:
             spare, self._spare = self._spare, []
         for processes in spare:
             processes.kill()
+        self._crew.dismiss()
 
     def __enter__(self) -> Self:
         with self._lock:
             self._entered += 1
+            self._crew.keep = True
         return self
 
     def __exit__(
@@ -130,14 +134,13 @@ class Staff:
         )
 
     def _begin(self, terms: Terms, token: CancelToken | None) -> Run:
-        if self._pid != os.getpid():
-            self._forget_parent()
+        self._forget_parent()
         context = contextvars.copy_context()
         context.run(_inside.set, (*_inside.get(), self._slots))
         context.run(retry.new_scope)
         caller = asyncio.current_task()
         with self._lock:
-            reads = any(run.reader is caller for run in self._runs)
+            reads = caller is not None and any(run.reader is caller for run in self._runs)
         run = Run(
             terms,
             token=token if token is not None else current_token.get(),
@@ -159,7 +162,7 @@ class Staff:
                 processes = self._spare.pop() if self._spare else None
             processes = processes or Processes(self._most())
             return ExecutorLane(run, processes), processes
-        return (CoroutineLane(run) if coroutines else ThreadLane(run, fed=fed)), None
+        return (CoroutineLane(run) if coroutines else ThreadLane(run, self._crew, fed=fed)), None
 
     def _done(self, run: Run, processes: Processes | None) -> None:
         with self._lock:
@@ -203,10 +206,13 @@ class Staff:
 
     def _forget_parent(self) -> None:
         """Start clean in a forked child: the parent's threads, runs and processes are not here."""
+        if self._pid == os.getpid():
+            return
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._slots = Slots(self._limit, moving=self.max_workers == "auto")
-        self._runs, self._spare = set(), []
+        self._runs, self._spare, self._crew = set(), [], Crew()
+        self._crew.keep = self._entered > 0
 
 
 def _checked_policy(value: OnError) -> OnError:

@@ -139,6 +139,15 @@ def checked_callable(analyze: object, *, what: str = "analyze") -> Callable[...,
     return analyze
 
 
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict})
+
+
+def awaits(value: object) -> bool:
+    """Return whether ``value`` still has to be awaited; asking a type for what it lacks is slow, so not the usual ones."""
+    kind = type(value)
+    return kind not in _PLAIN and hasattr(kind, "__await__")
+
+
 def name_of(analyze: Callable[..., Any]) -> str:
     """Return how errors and timings name ``analyze``: its owner's ``name``, else its own."""
     while isinstance(analyze, functools.partial):

@@ -1,4 +1,4 @@
-"""Workers that are threads: daemons of our own, one set a run, so that a blocked one never holds up the exit."""
+"""Workers that are threads: daemons of our own, so that one that is blocked for ever never holds up the exit."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from analysis_kit.cancellation import CancelToken, current_token
 from analysis_kit.engine.coroutines import await_on_loop
 from analysis_kit.engine.drain import HEARTBEAT_S
 from analysis_kit.engine.flights import Board, Item
+from analysis_kit.engine.tasks import awaits
 
 #: A worker that has reported its last unit ends within microseconds; this only bounds a machine that stands still.
 JOIN_S = 1.0
@@ -39,7 +40,7 @@ def fly(
     failure: BaseException | None = None
     try:
         value = context.run(item[1].call)
-        if hasattr(type(value), "__await__"):
+        if awaits(value):
             value = await_on_loop(value, run.loop, context, flight.token)
     except BaseException as exc:  # noqa: BLE001 - whatever a unit raises is its result, also SystemExit
         failure = exc
@@ -49,15 +50,84 @@ def fly(
     return landed
 
 
+class Job:
+    """Something for one thread to do."""
+
+    __slots__ = ("_over", "call", "thread")
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call = call
+        self.thread: threading.Thread | None = None
+        self._over = threading.Lock()
+        self._over.acquire()
+
+    def over(self) -> None:
+        """Note that its thread is free again, or ends."""
+        self._over.release()
+
+    def wait(self, *, ends: bool) -> None:
+        """Wait until its thread is free, or (``ends``) has ended."""
+        if self._over.acquire(timeout=JOIN_S) and ends and self.thread is not None:
+            self.thread.join(JOIN_S)
+
+
+class Crew:
+    """The threads of an engine. While ``keep`` is set they wait for the next run, else each ends with its own.
+
+    A new thread may be milliseconds in coming on a busy machine, and its starter waits for that; one that waits already
+    costs neither.
+    """
+
+    def __init__(self) -> None:
+        self.keep = False
+        self._idle: list[tuple[threading.Thread, queue.SimpleQueue[Job | None]]] = []
+        self._lock = threading.Lock()  # guards both
+
+    def run(self, job: Job) -> None:
+        """Have a thread do ``job``."""
+        with self._lock:
+            waiting = self._idle.pop() if self._idle else None
+        if waiting is not None:
+            job.thread = waiting[0]
+            waiting[1].put(job)
+            return
+        job.thread = threading.Thread(
+            target=self._serve, args=(job,), name="analysis-kit-worker", daemon=True
+        )
+        job.thread.start()
+
+    def dismiss(self) -> None:
+        """End the threads that wait; those at work end with their run."""
+        with self._lock:
+            self.keep = False
+            idle, self._idle = self._idle, []
+        for _, inbox in idle:
+            inbox.put(None)
+        for thread, _ in idle:
+            thread.join(JOIN_S)
+
+    def _serve(self, job: Job | None) -> None:
+        inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        while job is not None:
+            job.call()
+            with self._lock:
+                keep = self.keep
+                if keep:
+                    self._idle.append((threading.current_thread(), inbox))
+            job.over()
+            job = None  # it holds a whole run
+            if keep:
+                job = inbox.get()
+
+
 class _Seat:
     """A worker's place in the lane."""
 
-    __slots__ = ("lane", "taken", "thread")
+    __slots__ = ("lane", "taken")
 
     def __init__(self, lane: ThreadLane) -> None:
         self.lane = lane
         self.taken = True
-        self.thread: threading.Thread | None = None
 
     def abandon(self) -> None:
         """Give the place to another thread; this one is stuck."""
@@ -71,36 +141,37 @@ class ThreadLane:
     Parameters
     ----------
     run : Board
+    crew : Crew
     fed : bool
         Whether units are fed while it works, so that a worker may find the queue empty before its end.
     """
 
-    def __init__(self, run: Board, *, fed: bool) -> None:
+    def __init__(self, run: Board, crew: Crew, *, fed: bool) -> None:
         self._run = run
+        self._crew = crew
         self._patience_s = HEARTBEAT_S if fed else None
         self._lock = threading.Lock()  # guards the three below
         self._seats: set[_Seat] = set()
-        self._threads: list[threading.Thread] = []
+        self._jobs: dict[_Seat, Job] = {}
         self._drained = False
 
     def hire(self) -> None:
-        """Start one more thread."""
+        """Put one more thread to work."""
+        seat = _Seat(self)
+        job = Job(functools.partial(self._work, seat))
         with self._lock:
             wanted = not self._drained and self._run.stopping is None
             if wanted:
-                seat = _Seat(self)
+                self._jobs = {each: job for each, job in self._jobs.items() if each in self._seats}
                 self._seats.add(seat)
-                thread = threading.Thread(
-                    target=self._work, args=(seat,), name="analysis-kit-worker", daemon=True
-                )
-                seat.thread = thread
-                self._threads = [*(each for each in self._threads if each.is_alive()), thread]
+                self._jobs[seat] = job
         if not wanted:
             self._run.slots.give_back(self._run)
             return
         try:
-            thread.start()
+            self._crew.run(job)
         except RuntimeError as exc:  # the system gives no more threads
+            job.over()
             self._leave(seat)
             self._run.stop(exc)
 
@@ -117,14 +188,14 @@ class ThreadLane:
 
     def close(self) -> None:
         """Wait for threads that are just ending; abandoned ones are not among them."""
-        for thread in self._threads:
-            thread.join(JOIN_S)
+        for seat, job in self._jobs.items():
+            if seat.taken:
+                job.wait(ends=not self._crew.keep)
 
     def replace(self, seat: _Seat) -> None:
         """Have another thread in the place of an abandoned one."""
         with self._lock:
             self._seats.discard(seat)
-            self._threads = [each for each in self._threads if each is not seat.thread]
         self.hire()
 
     def _work(self, seat: _Seat) -> None:

@@ -42,6 +42,8 @@ _last: AnalysisRun | None = None
 
 #: llama.cpp in the embedded server works on two requests at a time; more clients only queue (measured on two cores).
 EMBEDDED_WORKERS = 2
+#: The most requests that ``max_workers="auto"`` has under way; how many it is at a time, the server's latency decides.
+AUTO_MOST = 16
 OPEN = frozenset({"not started", "cancelled"})
 
 
@@ -214,8 +216,7 @@ class AnalysisRun:
             watcher(row)
 
     def _conclude(self) -> None:
-        workers = self._workers if isinstance(self._workers, int) else 1
-        notice = parallel_notice(self._rows, workers=workers)
+        notice = parallel_notice(self._rows)
         if notice is not None and not self._embedded:
             self._say(notice)
 
@@ -226,12 +227,14 @@ class AnalysisRun:
             shared = get_container().find(AsyncAnalysisEngine)
             if shared is not None:
                 return cast("AsyncAnalysisEngine", shared)
+        if self._workers == "auto":
+            return AsyncAnalysisEngine("auto", cap=self._pool().limit_for())
         return AsyncAnalysisEngine(self._workers)
 
     def _pool(self) -> OllamaConnectionPool:
         if self._config.pool is not None:
             return self._config.pool
-        workers = self._workers if isinstance(self._workers, int) else get_settings().OLLAMA_POOL_SIZE
+        workers = self._workers if isinstance(self._workers, int) else AUTO_MOST
         hosts = None if self._config.hosts is None else resolve_hosts(self._config.hosts)
         return pool_for(hosts, workers=workers)
 

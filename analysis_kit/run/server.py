@@ -17,6 +17,8 @@ _lock = threading.Lock()  # guards _pools
 ENOUGH_REQUESTS = 6
 #: A server that works on fewer than this share of what it is given makes the rest wait.
 BUSY_SHARE = 0.75
+#: A server that works on fewer than this on average has idle time, so its slots are not what holds it back.
+MOSTLY_WORKING = 0.6
 
 
 def pool_for(hosts: Sequence[str] | None, *, workers: int) -> OllamaConnectionPool:
@@ -40,7 +42,7 @@ def pool_for(hosts: Sequence[str] | None, *, workers: int) -> OllamaConnectionPo
         return kept
 
 
-def parallel_notice(rows: Iterable[Row], *, workers: int) -> str | None:
+def parallel_notice(rows: Iterable[Row]) -> str | None:
     """Return one sentence on how many requests the server worked on at once, and what to set; None if too few were sent.
 
     The server's own counters say how long it worked for each request; the sum of these, over the time in which at
@@ -64,7 +66,9 @@ def parallel_notice(rows: Iterable[Row], *, workers: int) -> str | None:
     at_once, given = served / covered, out / covered
     if given < 1.5 or at_once >= BUSY_SHARE * given:  # noqa: PLR2004 - one request at a time shows nothing
         return f"The server worked on {at_once:.1f} requests at once of the {given:.1f} it had."
-    slots = max(1, round(at_once))
+    if at_once < MOSTLY_WORKING:
+        return None  # the server was idle most of the time: what took long was elsewhere, and says nothing on its slots
+    slots, workers = max(1, round(at_once)), round(given)
     return (
         f"The server worked on {at_once:.1f} requests at once while it had {given:.1f}: the others waited. "
         f"Set OLLAMA_NUM_PARALLEL={workers} where the server is started, or max_workers={slots} here, which is as fast."

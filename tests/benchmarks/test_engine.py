@@ -60,12 +60,10 @@ def paired(title, ours, *peers, repeats=REPEATS):
 def test_cheap_units_cost_less_than_a_warm_thread_pool(count):
     """No-op units, dict in and dict out, 8 workers: at most 1.0 of ThreadPoolExecutor.map, 0.4 of gather over it."""
     units = {f"s{number}": "x" for number in range(count)}
-    engine = AsyncAnalysisEngine(WORKERS)
+    with ThreadPoolExecutor(WORKERS) as pool, AsyncAnalysisEngine(WORKERS) as engine:
 
-    def ours():
-        assert len(asyncio.run(engine.analyze_sections_parallel(units, noop))) == count
-
-    with ThreadPoolExecutor(WORKERS) as pool:
+        def ours():
+            assert len(asyncio.run(engine.analyze_sections_parallel(units, noop))) == count
 
         def pool_map():
             assert len(list(pool.map(noop, units.values()))) == count
@@ -86,10 +84,9 @@ def test_cheap_units_cost_less_than_a_warm_thread_pool(count):
 def test_workers_are_kept_busy():
     """200 units of 20 ms on 8 workers: the share of the ideal schedule is that of ThreadPoolExecutor.map, less 0.01."""
     units = {f"s{number}": "x" for number in range(200)}
-    engine = AsyncAnalysisEngine(WORKERS)
     ideal_s = 0.02 * 200 / WORKERS
     shares, peers = [], []
-    with ThreadPoolExecutor(WORKERS) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool, AsyncAnalysisEngine(WORKERS) as engine:
         for _ in range(REPEATS):
             shares.append(
                 ideal_s / took(lambda: asyncio.run(engine.analyze_sections_parallel(units, sleepy)))
@@ -152,7 +149,9 @@ def served(texts, *, delay_s):
 
         try:
             asyncio.run(engine.analyze_sections_parallel(texts, ask))  # connections and imports
-            walls = [took(lambda: asyncio.run(engine.analyze_sections_parallel(texts, ask))) for _ in range(5)]
+            walls = [
+                took(lambda: asyncio.run(engine.analyze_sections_parallel(texts, ask))) for _ in range(5)
+            ]
             sequential = took(lambda: [ask(text) for text in texts.values()])
         finally:
             pool.shutdown()
@@ -175,5 +174,7 @@ def test_twelve_unequal_sections():
     texts = {name: name + " word" * length for (name, length) in zip(seconds, lengths, strict=True)}
     wall, sequential = served(texts, delay_s=seconds.__getitem__)
     ideal = max(sum(seconds.values()) / 4, max(seconds.values()))
-    print(f"\ntwelve unequal sections: {wall / ideal:.3f} of the ideal; one after the other {sequential / ideal:.3f}")
+    print(
+        f"\ntwelve unequal sections: {wall / ideal:.3f} of the ideal; one after the other {sequential / ideal:.3f}"
+    )
     assert wall <= 1.08 * ideal

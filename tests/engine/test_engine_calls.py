@@ -206,7 +206,7 @@ def test_L13_first_failure_stops_the_rest_and_keeps_what_is_done():
             raise ValueError("eight")
         return len(text)
 
-    with pytest.raises(AnalysisError, match="'section 8'.*ValueError: eight") as caught:
+    with pytest.raises(AnalysisError, match=r"'section 8'.*ValueError: eight") as caught:
         run(AsyncAnalysisEngine(1).analyze_sections_parallel(SECTIONS, analyze, "tone"))
     assert started == [10, 9, 8]
     assert caught.value.partial == {"section 9": 9, "section 10": 10}
@@ -266,7 +266,11 @@ def test_whatever_a_unit_raises_is_its_own_failure():
 
     units = {name: name for name in ("exit", "cancel", "key")}
     results = run(AsyncAnalysisEngine(2, on_error="collect").analyze_sections_parallel(units, analyze))
-    assert [type(results[name].__cause__).__name__ for name in units] == ["SystemExit", "CancelledError", "KeyError"]
+    assert [type(results[name].__cause__).__name__ for name in units] == [
+        "SystemExit",
+        "CancelledError",
+        "KeyError",
+    ]
 
 
 def test_context_variables_reach_workers_and_do_not_leak_between_units():
@@ -294,7 +298,11 @@ def test_events_tell_of_start_and_end():
     heard = []
     unsubscribe = events.subscribe(heard.append)
     try:
-        run(AsyncAnalysisEngine(1, on_error="collect").analyze_sections_parallel({"a": "1", "b": "x"}, int, "parse"))
+        run(
+            AsyncAnalysisEngine(1, on_error="collect").analyze_sections_parallel(
+                {"a": "1", "b": "x"}, int, "parse"
+            )
+        )
     finally:
         unsubscribe()
     assert [type(event).__name__ for event in heard] == ["UnitStarted", "UnitFinished"] * 2
@@ -369,7 +377,7 @@ def test_a_coroutine_in_place_of_a_function_is_refused_and_closed():
     """The message names the coroutine; no "never awaited" warning is left (warnings are errors here)."""
     with pytest.raises(ConfigurationError, match=r"length\(\): pass the function"):
         run(AsyncAnalysisEngine().analyze_sections_parallel(SECTIONS, length("x")))
-    with pytest.raises(ConfigurationError, match="analyzer 'x' must be a function.*got int"):
+    with pytest.raises(ConfigurationError, match=r"analyzer 'x' must be a function.*got int"):
         run(AsyncAnalysisEngine().analyze_multiple(SECTIONS, {"x": 3}))
 
 
@@ -429,3 +437,58 @@ def test_repr_says_what_it_is_doing():
     assert run(engine.analyze_sections_parallel({"a": ""}, lambda _: repr(engine))) == {
         "a": "<AsyncAnalysisEngine 3 threads, 1 run under way>"
     }
+
+
+def test_results_are_kept_under_cache_as():
+    """With cache_as a second run, plain or async, finds the first one's results and calls nothing; without it all is called."""
+    calls = []
+
+    def plain(text):
+        calls.append(text)
+        return {"length": len(text)}
+
+    async def waiting(text):
+        return plain(text)
+
+    engine = AsyncAnalysisEngine(2)
+    for analyze, kind in ((plain, "kept"), (plain, "kept"), (waiting, "kept too"), (waiting, "kept too")):
+        results = run(engine.analyze_sections_parallel({"a": "xyz"}, analyze, cache_as=kind))
+        assert results == {"a": {"length": 3}}
+    assert len(calls) == 2
+    run(engine.analyze_sections_parallel({"a": "xyz"}, plain))
+    assert len(calls) == 3
+
+
+def test_a_result_that_cannot_be_cached_fails_its_unit():
+    """Where results are to be cached, one that is no JSON value is an error that names the unit, not a silent miss."""
+    engine = AsyncAnalysisEngine(1, on_error="collect")
+    results = run(engine.analyze_sections_parallel({"a": "x"}, lambda _: {1, 2}, "sets", cache_as="sets"))
+    assert "sets on 'a' failed" in str(results["a"])
+    assert "JSON" in str(results["a"])
+
+
+def test_threads_wait_for_the_next_run_inside_with_only():
+    """Within the block the same threads serve run after run; at its end they are gone, and without it after each run."""
+
+    def ours():
+        return {each for each in threading.enumerate() if each.name.startswith("analysis-kit")}
+
+    engine = AsyncAnalysisEngine(1)
+    with engine:
+        first = run(engine.analyze_sections_parallel({"a": ""}, lambda _: threading.get_ident()))
+        second = run(engine.analyze_sections_parallel({"a": ""}, lambda _: threading.get_ident()))
+        assert first == second
+        assert len(ours()) == 1
+    assert not ours()
+    run(engine.analyze_sections_parallel(SECTIONS, len))
+    assert not ours()
+
+
+def test_under_uvloop():
+    """The engine works the same on a uvloop loop."""
+    uvloop = pytest.importorskip("uvloop")
+    engine = AsyncAnalysisEngine(2)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        table = runner.run(engine.analyze_multiple({"a": "x"}, {"plain": len, "async": length}))
+        assert table == {"plain": {"a": 1}, "async": {"a": 1}}
+        assert runner.run(engine.analyze_sections_parallel({"a": "x"}, length)) == {"a": 1}

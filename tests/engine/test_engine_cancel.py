@@ -32,7 +32,7 @@ def tasks_of(calls):
 
 
 async def wait_for(condition):
-    while not condition():
+    while not condition():  # noqa: ASYNC110 - a condition of other threads
         await asyncio.sleep(0.001)
 
 
@@ -72,7 +72,10 @@ def test_control_comes_back_while_a_function_still_blocks(latch, caplog):
 
     async def main():
         engine = AsyncAnalysisEngine(2)
-        calls = {"deaf": functools.partial(latch.hold, "late"), "other": functools.partial(latch.hold, "late")}
+        calls = {
+            "deaf": functools.partial(latch.hold, "late"),
+            "other": functools.partial(latch.hold, "late"),
+        }
         task = asyncio.create_task(engine.run_tasks(tasks_of(calls), on_outcome=given.append))
         await asyncio.to_thread(latch.until_held, 2)
         await cancelled(task)  # the functions block until the latch is released, after this
@@ -90,7 +93,9 @@ def test_control_comes_back_while_a_function_still_blocks(latch, caplog):
 def test_workers_are_daemons():
     """Threads of the engine never hold up the end of the process."""
     assert run(
-        AsyncAnalysisEngine(1).analyze_sections_parallel({"a": 0}, lambda _: threading.current_thread().daemon)
+        AsyncAnalysisEngine(1).analyze_sections_parallel(
+            {"a": 0}, lambda _: threading.current_thread().daemon
+        )
     ) == {"a": True}
 
 
@@ -112,7 +117,11 @@ def test_the_process_ends_though_a_unit_blocks_for_ever():
         asyncio.run(main())
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert (done.returncode, done.stdout) == (0, "back\n"), done.stderr
 
@@ -138,7 +147,11 @@ def test_interrupt_in_a_script_gives_keyboard_interrupt():
             print("interrupted", sorted(ended), threading.active_count())
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.stdout == "interrupted ['first', 'last'] 1\n", done.stderr
 
@@ -163,7 +176,9 @@ def test_async_units_are_cancelled_as_tasks_and_may_clean_up():
     run(main(AsyncAnalysisEngine(2).analyze_sections_parallel(units(5), analyze)))
     assert len(ended) == 2
     ended.clear()
-    mixed = AsyncAnalysisEngine(4).analyze_multiple(units(2), {"async": analyze, "plain": lambda _: sleep(30)})
+    mixed = AsyncAnalysisEngine(4).analyze_multiple(
+        units(2), {"async": analyze, "plain": lambda _: sleep(30)}
+    )
     run(main(mixed))
     assert sorted(ended) == [0, 1]
 
@@ -200,7 +215,9 @@ def test_a_cancelled_token_stops_the_run_and_all_is_accounted_for():
 
     calls = {"first": int, "stop": stop, "never": int}
     outcomes = run(
-        AsyncAnalysisEngine(1, on_error="collect").run_tasks(tasks_of(calls), token=token, on_outcome=given.append)
+        AsyncAnalysisEngine(1, on_error="collect").run_tasks(
+            tasks_of(calls), token=token, on_outcome=given.append
+        )
     )
     assert [outcome.status for outcome in outcomes] == ["done", "cancelled", "not started"]
     assert sorted(map(str, given)) == sorted(map(str, outcomes))
@@ -246,7 +263,9 @@ def test_timeout_of_an_async_unit():
         return number
 
     results = run(
-        AsyncAnalysisEngine(2, on_error="collect", timeout_s=0.05).analyze_sections_parallel(units(3), analyze)
+        AsyncAnalysisEngine(2, on_error="collect", timeout_s=0.05).analyze_sections_parallel(
+            units(3), analyze
+        )
     )
     assert isinstance(results["u1"].__cause__, TimeoutError)
     assert (results["u0"], results["u2"]) == (0, 2)
@@ -278,7 +297,8 @@ def test_deadline_ends_the_run():
     assert isinstance(caught.value.__cause__, TimeoutError)
     outcomes = run(
         AsyncAnalysisEngine(1, on_error="collect").run_tasks(
-            tasks_of({name: functools.partial(analyze, number) for name, number in units(3).items()}), deadline_s=0.1
+            tasks_of({name: functools.partial(analyze, number) for name, number in units(3).items()}),
+            deadline_s=0.1,
         )
     )
     assert [outcome.status for outcome in outcomes] == ["done", "cancelled", "not started"]
@@ -356,7 +376,9 @@ def test_L9_one_engine_over_several_loops_and_threads():
         assert run(engine.analyze_sections_parallel(units(20), analyze)) == units(20)
         elsewhere = []
         thread = threading.Thread(
-            target=lambda a=analyze: elsewhere.append(run(engine.analyze_sections_parallel(units(20), a)))
+            target=lambda a=analyze, e=elsewhere: e.append(
+                run(engine.analyze_sections_parallel(units(20), a))
+            )
         )
         thread.start()
         thread.join()

@@ -36,7 +36,7 @@ class Kernel:
 
     def printed(self, *ids, until=None):
         """Return what the cells printed, each with its errors, once all are through (or ``until`` was printed)."""
-        texts = {each: "" for each in ids}
+        texts = dict.fromkeys(ids, "")
         busy = set(ids)
         end = time.monotonic() + PATIENCE_S
         while busy:
@@ -186,7 +186,9 @@ def test_interrupt_over_a_function_that_blocks(kernel):
     assert printed.endswith("KeyboardInterrupt")
     assert "tone on 'one'" in printed
     assert kernel.run("print(gate.is_set(), len(ours())); gate.set()") == "False 2\n"
-    assert kernel.run("[t.join(30) for t in threading.enumerate() if t.name in ours()]; print(ours())") == "[]\n"
+    assert (
+        kernel.run("[t.join(30) for t in threading.enumerate() if t.name in ours()]; print(ours())") == "[]\n"
+    )
 
 
 def test_X1_functions_of_cells_reach_worker_processes(kernel):

@@ -114,18 +114,23 @@ def test_a_slow_reader_slows_the_drawing():
 
 def test_leaving_early_cancels_the_rest():
     """After break and aclose no unit works on, and nothing more is drawn."""
-    woken = threading.Event()
+    begun, woken = threading.Event(), threading.Event()
 
     def analyze(text):
-        if text:
-            try:
-                sleep(30)
-            finally:
-                woken.set()
+        if not text:
+            begun.wait(30)
+            return
+        begun.set()
+        try:
+            sleep(30)
+        finally:
+            woken.set()
 
     async def main():
         engine = AsyncAnalysisEngine(2)
-        async with contextlib.aclosing(engine.stream([("a", ""), ("b", "x"), ("c", "x")], analyze)) as outcomes:
+        async with contextlib.aclosing(
+            engine.stream([("a", ""), ("b", "x"), ("c", "x")], analyze)
+        ) as outcomes:
             async for _ in outcomes:
                 break
         assert woken.is_set()
@@ -191,7 +196,9 @@ def test_a_deadline_and_a_cancel_end_a_stream_with_an_error():
         loop = asyncio.get_running_loop()
         if end == "cancel":
             loop.call_later(0.05, engine.cancel)
-        outcomes = engine.stream([("a", "")], lambda _: sleep(30), deadline_s=0.05 if end == "deadline" else None)
+        outcomes = engine.stream(
+            [("a", "")], lambda _: sleep(30), deadline_s=0.05 if end == "deadline" else None
+        )
         return [outcome.status async for outcome in outcomes]
 
     with pytest.raises(AnalysisError, match="deadline_s"):

@@ -15,14 +15,23 @@ from analysis_kit.errors import ConfigurationError
 
 @pytest.mark.parametrize(
     ("rate", "interval_s"),
-    [("120/min", 0.5), ("5/s", 0.2), ("2 / seconds", 0.5), ("0.5/s", 2.0), ("3600/hour", 1.0), ("86400/DAY", 1.0)],
+    [
+        ("120/min", 0.5),
+        ("5/s", 0.2),
+        ("2 / seconds", 0.5),
+        ("0.5/s", 2.0),
+        ("3600/hour", 1.0),
+        ("86400/DAY", 1.0),
+    ],
 )
 def test_rates_are_read(rate, interval_s):
     """A count and a period give the seconds between two starts."""
     assert RateLimit(rate).interval_s == pytest.approx(interval_s)
 
 
-@pytest.mark.parametrize("rate", ["", "120", "0/min", "-1/s", "5/ms", "5/fortnight", "min/5", None, 5, "1e3/s"])
+@pytest.mark.parametrize(
+    "rate", ["", "120", "0/min", "-1/s", "5/ms", "5/fortnight", "min/5", None, 5, "1e3/s"]
+)
 def test_what_is_no_rate_is_refused(rate):
     """The message shows what was given and a form that works."""
     with pytest.raises(ConfigurationError, match="'120/min'"):

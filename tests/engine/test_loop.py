@@ -151,7 +151,10 @@ def test_L3_L7_L11_nested_in_a_running_loop():
 def test_L1_under_uvloop():
     """Under uvloop importing the package works and run_async gives the same, on a loop in a thread."""
     pytest.importorskip("uvloop")
-    assert script("    import uvloop\n    import analysis_kit\n" + NESTED + "    print(uvloop.run(main()))\n") == PRINTED
+    assert (
+        script("    import uvloop\n    import analysis_kit\n" + NESTED + "    print(uvloop.run(main()))\n")
+        == PRINTED
+    )
 
 
 def test_L1_a_future_of_an_unpatchable_loop_is_refused():

@@ -510,7 +510,7 @@ def test_a_load_is_not_taken_back_when_its_client_leaves_O13(server):  # noqa: N
 
 def test_serve_runs_until_interrupted():
     """serve() says its address, serves, ends at Ctrl-C with code 0, and leaves no server."""
-    code = "import sys; from analysis_kit.ollama.embedded import serve; sys.exit(serve(port=0))"
+    code = "import sys; from analysis_kit.ollama.embedded.serve import serve; sys.exit(serve(port=0))"
     served = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     line = served.stdout.readline()
     url = line.split()[2].rstrip(";")

@@ -15,11 +15,12 @@ import pytest
 from analysis_kit.errors import ConfigurationError
 from analysis_kit.ollama.embedded import asks, is_demo_model, openai, requantize, runner
 from analysis_kit.ollama.embedded.asks import ApiError
-from analysis_kit.ollama.embedded.catalog import Model, load_catalog, short_name
+from analysis_kit.ollama.embedded.catalog import Model, load_catalog
 from analysis_kit.ollama.embedded.generation import Generation
 from analysis_kit.ollama.embedded.gguf import Header, read_header, read_layout
 from analysis_kit.ollama.embedded.grammar import compact_grammar
 from analysis_kit.ollama.embedded.llama import LlamaError, Shape
+from analysis_kit.ollama.embedded.names import short_name
 from analysis_kit.ollama.embedded.replies import join_native, to_json
 from analysis_kit.ollama.embedded.runner import Runner
 

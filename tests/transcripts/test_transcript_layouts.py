@@ -1,4 +1,3 @@
-# ruff: noqa: N802 - tests are named by the id of the published case they keep
 """One call in many layouts gives the same turns; calls without questions; colons inside speech."""
 
 import pytest

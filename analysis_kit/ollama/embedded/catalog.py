@@ -1,4 +1,4 @@
-"""The models a server has: their names by Ollama's rules, and what is said about them."""
+"""The models a server has, and what is said about them."""
 
 from __future__ import annotations
 
@@ -17,46 +17,9 @@ from typing import Any
 from analysis_kit.errors import ConfigurationError
 from analysis_kit.ollama import model_file
 from analysis_kit.ollama.embedded.gguf import Header, read_header
+from analysis_kit.ollama.embedded.names import MODEL_NAME
 from analysis_kit.ollama.embedded.requantize import FAST_NAME, served_path
 from analysis_kit.ollama.wire import ModelDetails, TagsItem
-
-MODEL_NAME = "smollm2:135m"
-
-_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}\Z")
-_NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}\Z")
-_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}\Z")
-_DEFAULTS = ("registry.ollama.ai", "library")
-
-
-def short_name(name: str) -> str | None:
-    """Return ``name`` as a listing shows it (``model:tag``; host and namespace only where not the default).
-
-    None if it is no model name. Case is kept; compare with `str.lower`.
-
-    Examples
-    --------
-    >>> short_name(" smollm2 "), short_name("registry.ollama.ai/library/smollm2:135m"), short_name("a b")
-    ('smollm2:latest', 'smollm2:135m', None)
-    """
-    rest = name.strip()
-    rest, _, tag = rest.rpartition(":") if ":" in rest.rpartition("/")[2] else (rest, "", "latest")
-    *place, model = rest.split("/")
-    if len(place) > 2 or not _PART.match(model) or not _PART.match(tag):  # noqa: PLR2004 - host and namespace
-        return None
-    namespace = place[-1] if place else _DEFAULTS[1]
-    host = place[0] if len(place) > 1 else _DEFAULTS[0]
-    if not _NAMESPACE.match(namespace) or not _HOST.match(host):
-        return None
-    full = f"{host}/{namespace}/{model}:{tag}"
-    for default in ("/".join(_DEFAULTS), _DEFAULTS[0]):
-        if full.lower().startswith(default + "/"):
-            return full[len(default) + 1 :]
-    return full
-
-
-def is_demo_model(name: str) -> bool:
-    """Return whether ``name`` is the small model that the kit brings, whose judgement of tone is near chance."""
-    return (short_name(name) or "").lower() == MODEL_NAME
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,9 @@ class Generation:
                 prompt = await seat.call(seat.llama.detokenize, request["context"]) + prompt
             keep = self.options["num_keep"]
             body["prompt"] = await fit_prompt(seat, prompt, ctx, keep=keep, truncate=truncate, shift=shift)
-        if not shift:  # the context that is loaded may be larger than the one asked for: the answer ends with that
+        if (
+            not shift
+        ):  # the context that is loaded may be larger than the one asked for: the answer ends with that
             used = len(await seat.call(_prompt_tokens, seat.llama, body))
             body["max_tokens"] = max(1, min(body["max_tokens"], ctx - used))
         return body, "messages" in body

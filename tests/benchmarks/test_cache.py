@@ -1,0 +1,186 @@
+"""The cache beside diskcache in one run, at the same durability (WAL, ``synchronous=NORMAL``): paired ratios.
+
+Run on demand, with ``-s`` to see the figures: ``pytest tests/benchmarks/test_cache.py -s``. Needs ``diskcache``.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import statistics
+import threading
+import time
+
+import pytest
+
+from analysis_kit.cache import ResultCache, open_cache
+from analysis_kit.cache.sqlite import SQLiteStore
+
+diskcache = pytest.importorskip("diskcache")
+REPEATS = 9
+ENTRIES = 300
+
+
+def value(size):
+    """Return an answer of about so many bytes of JSON."""
+    return {"label": "positive", "score": 0.61, "text": "x" * (size - 60), "model": "m"}
+
+
+class Ours:
+    """Our cache as it is used, or with no memory in front."""
+
+    def __init__(self, folder, *, memory=True):
+        path = folder / ("ours.sqlite" if memory else "bare.sqlite")
+        if memory:
+            self.cache = open_cache(f"sqlite:///{path}")
+        else:
+            self.cache = ResultCache(SQLiteStore(path, max_bytes=10**9), memory_bytes=1)
+        self.get = self.cache.get_key
+        self.close = self.cache.close
+
+    def set(self, key, val):
+        """Keep ``val``."""
+        self.cache.set_key(key, "sentiment", val)
+
+
+class Peer:
+    """diskcache.Cache with its defaults."""
+
+    def __init__(self, folder):
+        self.cache = diskcache.Cache(str(folder / "diskcache"))
+        self.get = self.cache.get
+        self.set = self.cache.set
+        self.close = self.cache.close
+
+
+def bare(folder):
+    """Return our store without the memory in front."""
+    return Ours(folder, memory=False)
+
+
+def timed(calls):
+    """Return the seconds that ``calls`` take."""
+    gc.collect()
+    start = time.perf_counter()
+    calls()
+    return time.perf_counter() - start
+
+
+def compare(tmp_path, makers, work):
+    """Run ``work(cache, keys)`` -> {case: seconds} for each maker in turn, and return the paired median ratios."""
+    seconds = {name: [] for name in makers}
+    for repeat in range(REPEATS):
+        folder = tmp_path / str(repeat)
+        folder.mkdir()
+        keys = [f"{number:064x}" for number in range(repeat * 10**6, repeat * 10**6 + ENTRIES)]
+        for name, make in makers.items():
+            cache = make(folder)
+            seconds[name].append(work(cache, keys))
+            cache.close()
+    first, second = seconds
+    ratios = {
+        case: statistics.median(
+            one[case] / other[case] for one, other in zip(seconds[first], seconds[second], strict=True)
+        )
+        for case in seconds[first][0]
+    }
+    for case, ratio in ratios.items():
+        per = {
+            name: statistics.median(each[case] for each in seconds[name]) / ENTRIES * 1e6 for name in seconds
+        }
+        print(f"{case:28s} {first} {per[first]:8.1f} us  {second} {per[second]:8.1f} us  x{ratio:.2f}")
+    return ratios
+
+
+def one_thread(val):
+    """Return the work of one thread: set, get (the store is warm), get again, miss."""
+
+    def work(cache, keys):
+        return {
+            "set": timed(lambda: [cache.set(key, val) for key in keys]),
+            "get": timed(lambda: [cache.get(key) for key in keys]),
+            "get again": timed(lambda: [cache.get(key) for key in keys]),
+            "miss": timed(lambda: [cache.get(key[::-1] + "m") for key in keys]),
+        }
+
+    return work
+
+
+def eight_threads(val):
+    """Return the work of eight threads, nine gets to a set."""
+
+    def work(cache, keys):
+        for key in keys:
+            cache.set(key, val)
+        start = threading.Barrier(9)
+
+        def one(me):
+            start.wait()
+            for number in range(ENTRIES // 4):
+                key = keys[(number * 7 + me * 31) % ENTRIES]
+                cache.get(key) if number % 10 else cache.set(key, val)
+
+        threads = [threading.Thread(target=one, args=(me,)) for me in range(8)]
+        for thread in threads:
+            thread.start()
+        start.wait()
+        return {"8 threads, 90/10": timed(lambda: [thread.join() for thread in threads])}
+
+    return work
+
+
+@pytest.mark.parametrize("size", [1024, 20480])
+def test_set_and_get_against_diskcache(tmp_path, size):
+    """At 1 KB and 20 KB: set, and get without our memory in front, cost no more than diskcache's; get again far less."""
+    print(f"\n## {size} B, no memory in front")
+    cold = compare(tmp_path, {"store": bare, "diskcache": Peer}, one_thread(value(size)))
+    (tmp_path / "whole").mkdir()
+    print(f"## {size} B, as it is used")
+    whole = compare(tmp_path / "whole", {"ours": Ours, "diskcache": Peer}, one_thread(value(size)))
+    assert cold["get"] <= (1.0 if size == 1024 else 1.5)
+    assert whole["set"] <= 1.0
+    assert whole["get again"] <= 0.3
+
+
+def test_eight_threads_against_diskcache(tmp_path):
+    """Eight threads, nine gets to a set, at 1 KB: at most 0.9 of diskcache's time."""
+    print("\n## 1024 B")
+    ratios = compare(tmp_path, {"ours": Ours, "diskcache": Peer}, eight_threads(value(1024)))
+    assert ratios["8 threads, 90/10"] <= 0.9
+
+
+def _pairs(make, folder, me, go, answers):
+    cache, val = make(folder), value(1024)
+    go.wait()
+    start = time.perf_counter()
+    for number in range(ENTRIES):
+        cache.set(f"{me} {number}", val)
+        cache.get(f"{1 - me} {number}")
+    answers.put(time.perf_counter() - start)
+    cache.close()
+
+
+def test_two_processes_against_diskcache(tmp_path):
+    """Two processes that set and get at once: no errors, at most 0.9 of diskcache's time."""
+    context = multiprocessing.get_context("spawn")
+    seconds = {Ours: [], Peer: []}
+    for repeat in range(7):
+        for make, taken in seconds.items():
+            folder = tmp_path / f"{make.__name__}{repeat}"
+            folder.mkdir()
+            make(folder).close()
+            go, answers = context.Event(), context.Queue()
+            processes = [
+                context.Process(target=_pairs, args=(make, folder, me, go, answers)) for me in range(2)
+            ]
+            for process in processes:
+                process.start()
+            time.sleep(0.5)  # both have imported what they need by then; it is no synchronisation
+            go.set()
+            taken.append(max(answers.get(timeout=60) for _ in processes))
+            for process in processes:
+                process.join(60)
+                assert process.exitcode == 0
+    ratio = statistics.median(one / other for one, other in zip(seconds[Ours], seconds[Peer], strict=True))
+    print(f"\n2 processes, set and get: x{ratio:.2f}")
+    assert ratio <= 0.9
