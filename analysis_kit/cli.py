@@ -193,12 +193,17 @@ def _fetch_demo(options: argparse.Namespace) -> None:
 
 def _analyze(options: argparse.Namespace) -> int:
     from analysis_kit.engine.loop import run_async
-    from analysis_kit.report.render import write_whole
+    from analysis_kit.report.render import check_target, write_whole
     from analysis_kit.run.api import analyze
 
     out = Path(options.out)
+    check_target(out)
     if out.suffix.lower() not in {".csv", ".json", ".parquet"}:
         raise ConfigurationError(f"--out {options.out!r}: the name must end in .csv, .json or .parquet")
+    if out.suffix.lower() == ".parquet":
+        from analysis_kit._optional import require
+
+        require("pyarrow", extra="parquet", purpose="a .parquet file")
     run = analyze(options.files, dashboard=False, **_how(options))
     _fetch_demo(options)
     bar = _Bar()
@@ -216,10 +221,7 @@ def _analyze(options: argparse.Namespace) -> int:
         bar.close()
     frame = run.to_frame()
     if out.suffix.lower() == ".parquet":
-        from analysis_kit._optional import require
-
-        require("pyarrow", extra="parquet", purpose="a .parquet file")
-        frame.to_parquet(out)
+        write_whole(out, frame.to_parquet(None))
     elif out.suffix.lower() == ".json":
         write_whole(out, frame.to_json(orient="records", date_format="iso", force_ascii=False))
     else:
@@ -231,11 +233,13 @@ def _analyze(options: argparse.Namespace) -> int:
 def _speedup(options: argparse.Namespace) -> int:
     from analysis_kit.analyzers.sentiment import SentimentAnalyzer
     from analysis_kit.ollama.host import resolve_hosts
-    from analysis_kit.report.render import write_whole
+    from analysis_kit.report.render import check_target, write_whole
     from analysis_kit.run.server import pool_for
     from analysis_kit.speedup import fit_speedup, measure_speedup
     from analysis_kit.transcripts.parse import example_transcript
 
+    if options.out:
+        check_target(Path(options.out))
     _fetch_demo(options)
     counts = (1, 2, 3, 4, 6, 8)
     pool = pool_for(resolve_hosts("embedded" if options.demo else options.hosts), workers=max(counts))

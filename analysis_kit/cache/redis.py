@@ -57,9 +57,6 @@ class RedisStore:
         value: str | None = self._redis.get(_ANSWER + key)
         return value
 
-    def touch(self, key: str) -> None:
-        """Do nothing: the server sees each read, save for those that memory answers."""
-
     def write(self, entries: Iterable[tuple[str, str, str]]) -> None:
         """Keep entries of (key, kind, text)."""
         with self._redis.pipeline(transaction=False) as pipe:
@@ -67,6 +64,9 @@ class RedisStore:
                 pipe.set(_ANSWER + key, text)
                 pipe.sadd(_kind_key(kind), key)
             pipe.execute()
+
+    def tidy(self, used: Iterable[str]) -> None:
+        """Do nothing: the server sees what is read and keeps to its own bound."""
 
     def clear(self, kind: str | None) -> None:
         """Remove the entries of ``kind``, or all."""

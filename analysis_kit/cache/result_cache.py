@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import logging
 import marshal
 import os
@@ -16,11 +15,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol, Self
 
 from analysis_kit import events
-from analysis_kit.cache.values import cache_key, plain, to_json
+from analysis_kit.cache.values import cache_key, from_json, plain, to_json
 
 _log = logging.getLogger(__name__)
 _MAX_PAUSE_S = 60.0
 _MAX_UNSAVED = 10_000
+_TIDY_EVERY = 256  # sets
 _IDENTITY = "model identity"
 
 
@@ -33,14 +33,14 @@ class Store(Protocol):
     def errors(self) -> tuple[type[Exception], ...]:
         """What its calls raise when it fails."""
 
-    def touch(self, key: str) -> None:
-        """Note that ``key`` was used, for the store's eviction."""
-
     def read(self, key: str) -> str | None:
         """Return the text of ``key``."""
 
     def write(self, entries: Iterable[tuple[str, str, str]]) -> None:
         """Keep entries of (key, kind, text)."""
+
+    def tidy(self, used: Iterable[str]) -> None:
+        """Note which keys were used, and keep to the bound; called now and then."""
 
     def clear(self, kind: str | None) -> None:
         """Remove the entries of ``kind``, or all."""
@@ -81,7 +81,8 @@ class ResultCache:
         # marshal, because each caller must get a copy of its own, and nothing in the library copies JSON values
         # faster; it never leaves this process
         self._memory: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
-        self._held = self._hits = self._misses = 0
+        self._held = self._hits = self._misses = self._sets = 0
+        self._used: set[str] = set()
         self._unsaved: OrderedDict[str, tuple[str, str, str]] = OrderedDict()
         self._pauses: dict[
             str, tuple[float, float]
@@ -118,9 +119,8 @@ class ResultCache:
             if entry is not None:
                 self._memory.move_to_end(key)
                 self._hits += 1
+                self._used.add(key)
         value = self._from_store(key, kind) if entry is None else marshal.loads(entry[1])  # noqa: S302 - made here
-        if self._store is not None and value is not None:
-            self._store.touch(key)
         if events.listening():
             events.emit(events.CacheLooked(kind, entry is not None or value is not None))
         return value
@@ -130,11 +130,16 @@ class ResultCache:
         value = plain(value)
         text = to_json(value)
         self._remember(key, kind, value)
-        if self._store is not None and not self._stored([(key, kind, text)]):
+        if self._store is None:
+            return
+        if not self._stored([(key, kind, text)]):
             with self._lock:
                 self._unsaved[key] = (key, kind, text)
                 if len(self._unsaved) > _MAX_UNSAVED:
                     self._unsaved.popitem(last=False)
+        self._sets += 1
+        if self._sets % _TIDY_EVERY == 0:
+            self._tidy()
 
     def note_model(self, model: str, digest: str) -> None:
         """Remember which weights a model name stands for; `get` and `set` tell answers apart by them from now on.
@@ -146,9 +151,8 @@ class ResultCache:
         digest : str
             As the server gives it.
         """
-        key = cache_key(digest_of=model)
-        if self.get_key(key) != digest:
-            self.set_key(key, _IDENTITY, digest)
+        if self._digest(model) != digest:
+            self.set_key(cache_key(digest_of=model), _IDENTITY, digest)
             with self._lock:
                 self._hashers.clear()
 
@@ -183,6 +187,8 @@ class ResultCache:
             self._pauses.pop("writes", None)
             if not self._stored([]):
                 _log.warning("%d answers could not be kept at %s", len(self._unsaved), self._store.place)
+        if self._used:
+            self._tidy()
         with contextlib.suppress(*self._store.errors):  # it failed before, and said so then
             self._store.close()
 
@@ -207,7 +213,7 @@ class ResultCache:
         settings = get_settings()
         known = self._hashers.get(kind)
         if known is None or known[0] is not settings:
-            digest = self._read(cache_key(digest_of=settings.OLLAMA_MODEL))
+            digest = self._digest(settings.OLLAMA_MODEL)
             # without a digest the host tells apart what one name may stand for
             of = (
                 {"digest": digest}
@@ -221,37 +227,55 @@ class ResultCache:
         hasher.update(text.encode("utf-8", "surrogatepass"))
         return str(hasher.hexdigest())
 
-    def _read(self, key: str) -> Any:
-        """Return the value of ``key`` or None, without counting."""
+    def _digest(self, model: str) -> Any:
+        key = cache_key(digest_of=model)
         with self._lock:
             entry = self._memory.get(key)
-        if entry is not None:
-            return marshal.loads(entry[1])  # noqa: S302 - made in this process
-        text = self._try("reads", lambda store: store.read(key))
-        try:
-            return None if text is None else json.loads(text)
-        except ValueError:
-            place = self._store.place if self._store is not None else ""
-            _log.warning("an entry of the cache at %s is no JSON; it counts as missing", place)
+        return self._read(key) if entry is None else marshal.loads(entry[1])  # noqa: S302 - made in this process
+
+    def _read(self, key: str) -> Any:
+        """Return the store's value of ``key`` or None."""
+        store = self._store
+        if store is None or (self._pauses and self._is_paused("reads")):
             return None
+        try:
+            text = store.read(key)
+            value = None if text is None else from_json(text)
+        except store.errors as exc:
+            self._fails("reads", store, exc)
+            return None
+        except ValueError:
+            _log.warning("an entry of the cache at %s is no JSON; it counts as missing", store.place)
+            return None
+        if self._pauses:
+            self._works("reads", store)
+        return value
 
     def _from_store(self, key: str, kind: str) -> Any:
         value = self._read(key)
-        with self._lock:
-            self._hits += value is not None
-            self._misses += value is None
-        if value is not None:
-            self._remember(key, kind, value)
+        if value is None:
+            with self._lock:
+                self._misses += 1
+        else:
+            self._remember(key, kind, value, hits=1)
         return value
 
-    def _remember(self, key: str, kind: str, value: Any) -> None:
+    def _remember(self, key: str, kind: str, value: Any, *, hits: int = 0) -> None:
         data = marshal.dumps(value)
         with self._lock:
+            self._hits += hits
+            if hits:
+                self._used.add(key)
             old = self._memory.pop(key, None)
             self._held += len(data) - (len(old[1]) if old is not None else 0)
             self._memory[key] = (kind, data)
             while self._held > self._memory_bytes and len(self._memory) > 1:
                 self._held -= len(self._memory.popitem(last=False)[1][1])
+
+    def _tidy(self) -> None:
+        with self._lock:
+            used, self._used = self._used, set()
+        self._try("writes", lambda store: store.tidy(used))
 
     def _stored(self, entries: list[tuple[str, str, str]]) -> bool:
         with self._lock:
@@ -270,34 +294,41 @@ class ResultCache:
         return done
 
     def _try(self, way: str, work: Callable[[Store], Any]) -> Any:
-        """Return what ``work`` gives on the store; None where there is none, or it fails, or did so a moment ago.
-
-        Reads and writes fail apart: on a full disk what was kept can still be had.
-        """
+        """Return what ``work`` gives on the store; None where there is none, or it fails, or did so a moment ago."""
         store = self._store
-        if store is None or (self._pauses and self._pauses.get(way, (0.0, 0.0))[1] > time.monotonic()):
+        if store is None or self._is_paused(way):
             return None
         try:
             result = work(store)
         except store.errors as exc:
-            with self._lock:
-                first = not self._pauses
-                pause_s = min(_MAX_PAUSE_S, self._pauses.get(way, (0.0, 0.0))[0] * 2 or 1.0)
-                self._pauses[way] = (pause_s, time.monotonic() + pause_s)
-            if first:
-                _log.warning(
-                    "the cache at %s fails (%s: %s); the run goes on, and new answers are kept in memory until it is back",
-                    store.place,
-                    type(exc).__name__,
-                    exc,
-                )
+            self._fails(way, store, exc)
             return None
-        if self._pauses:
-            with self._lock:
-                self._pauses.pop(way, None)
-            if not self._pauses:
-                _log.info("the cache at %s is back", store.place)
+        self._works(way, store)
         return result
+
+    # Reads and writes fail apart: on a full disk, what was kept can still be had.
+
+    def _is_paused(self, way: str) -> bool:
+        return self._pauses.get(way, (0.0, 0.0))[1] > time.monotonic()
+
+    def _fails(self, way: str, store: Store, exc: Exception) -> None:
+        with self._lock:
+            first = not self._pauses
+            pause_s = min(_MAX_PAUSE_S, self._pauses.get(way, (0.0, 0.0))[0] * 2 or 1.0)
+            self._pauses[way] = (pause_s, time.monotonic() + pause_s)
+        if first:
+            _log.warning(
+                "the cache at %s fails (%s: %s); the run goes on, and new answers are kept in memory until it is back",
+                store.place,
+                type(exc).__name__,
+                exc,
+            )
+
+    def _works(self, way: str, store: Store) -> None:
+        with self._lock:
+            back = self._pauses.pop(way, None) is not None and not self._pauses
+        if back:
+            _log.info("the cache at %s is back", store.place)
 
 
 _caches: weakref.WeakSet[ResultCache] = weakref.WeakSet()

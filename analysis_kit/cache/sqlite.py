@@ -18,12 +18,16 @@ from analysis_kit.errors import ConfigurationError
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _APPLICATION_ID = 0x414B6974  # "AKit", in the file's header: tells our files from other people's
-_CHECK_EVERY = 256  # writes between two looks at the file's size and presence
 _BUSY_S = 30.0
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _SCHEMA = (
     # `used` stands before the value, so that finding the oldest rows does not read long values
     "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, used REAL NOT NULL, kind TEXT NOT NULL, value TEXT NOT NULL)"
+)
+_READ = "SELECT value FROM answers WHERE key = ?"
+_EVICT = (
+    "DELETE FROM answers WHERE rowid IN "
+    "(SELECT rowid FROM answers ORDER BY used LIMIT (SELECT COUNT(*) / 10 + 1 FROM answers))"
 )
 _WRITE = (
     "INSERT INTO answers VALUES (?, ?, ?, ?) "
@@ -80,37 +84,38 @@ class SQLiteStore:
         self.path = path
         self.place = str(path)
         self.max_bytes = max_bytes
-        self._lock = threading.Lock()  # guards the four below
+        self._lock = threading.Lock()  # guards the three below
         self._open: weakref.WeakSet[_Held] = weakref.WeakSet()
         self._local = threading.local()
         self._inode = 0
-        self._writes = 0
-        self._read_at: dict[str, float] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         _stores.add(self)
         self._with(lambda connection: connection.execute("SELECT 1 FROM answers LIMIT 1").fetchone())
 
     def read(self, key: str) -> str | None:
         """Return the text of ``key``."""
-        row = self._with(lambda c: c.execute("SELECT value FROM answers WHERE key = ?", (key,)).fetchone())
-        return None if row is None else str(row[0])
-
-    def touch(self, key: str) -> None:
-        """Note that ``key`` was used; it is written down with a later write, as a read should cost none."""
-        self._read_at[key] = time.time()
+        row = self._with(lambda connection: connection.execute(_READ, (key,)).fetchone())
+        return None if row is None else row[0]
 
     def write(self, entries: Iterable[tuple[str, str, str]]) -> None:
         """Keep entries of (key, kind, text); they are on the disk, in one transaction, when this returns."""
         now = time.time()
         rows = [(key, now, _storable(kind), text) for key, kind, text in entries]
         if len(rows) == 1:
-            self._with(lambda c: c.execute(_WRITE, rows[0]))
+            self._with(lambda connection: connection.execute(_WRITE, rows[0]))
         else:
-            self._with(lambda c: _in_one(c, lambda: c.executemany(_WRITE, rows)))
-        with self._lock:
-            before, self._writes = self._writes, self._writes + len(rows)
-        if before // _CHECK_EVERY != self._writes // _CHECK_EVERY:
-            self._check()
+            self._many(_WRITE, rows)
+
+    def tidy(self, used: Iterable[str]) -> None:
+        """Note which keys were used, keep to the bound, and begin anew if the file was removed under us."""
+        if _inode(self.path) != self._inode:
+            self._let_go()
+            return
+        now = time.time()
+        self._many("UPDATE answers SET used = ? WHERE key = ?", [(now, key) for key in used])
+        while self._with(_used_bytes) > self.max_bytes:
+            if not self._with(lambda connection: connection.execute(_EVICT).rowcount):
+                return
 
     def clear(self, kind: str | None) -> None:
         """Remove the entries of ``kind``, or all, and give their room back."""
@@ -132,10 +137,6 @@ class SQLiteStore:
 
     def close(self) -> None:
         """Close every thread's connection; another use opens anew."""
-        with contextlib.suppress(
-            sqlite3.Error, OSError
-        ):  # when entries were last read is only a hint for eviction
-            self._note_reads()
         self._let_go()
 
     def _let_go(self) -> None:
@@ -156,8 +157,9 @@ class SQLiteStore:
 
     def _attempt(self, work: Callable[[sqlite3.Connection], T]) -> T:
         while True:
-            held: _Held | None = getattr(self._local, "held", None)
-            if held is None or not held.live:
+            try:
+                held: _Held = self._local.held
+            except AttributeError:
                 held = self._connect()
                 with self._lock:
                     self._open.add(held)
@@ -166,6 +168,7 @@ class SQLiteStore:
             with held.lock:
                 if held.live:
                     return work(held.connection)
+            del self._local.held
 
     def _connect(self) -> _Held:
         # another thread may close it: when the store is closed, or when the file is replaced
@@ -221,41 +224,19 @@ class SQLiteStore:
             aside.name,
         )
 
-    def _check(self) -> None:
-        """Write down when entries were read, keep to the bound, and begin anew if the file was removed under us."""
-        if _inode(self.path) != self._inode:
-            self._let_go()
-            return
-        self._note_reads()
-        while self._with(_used_bytes) > self.max_bytes:
-            gone = self._with(
-                lambda c: (
-                    c.execute(
-                        "DELETE FROM answers WHERE rowid IN (SELECT rowid FROM answers ORDER BY used "
-                        "LIMIT (SELECT COUNT(*) / 10 + 1 FROM answers))"
-                    ).rowcount
-                )
-            )
-            if not gone:
-                return
+    def _many(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                connection.executemany(statement, rows)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
 
-    def _note_reads(self) -> None:
-        read_at, self._read_at = self._read_at, {}
-        rows = [(when, key) for key, when in list(read_at.items())]
         if rows:
-            update = "UPDATE answers SET used = ? WHERE key = ?"
-            self._with(lambda c: _in_one(c, lambda: c.executemany(update, rows)))
-
-
-def _in_one(connection: sqlite3.Connection, work: Callable[[], Any]) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        work()
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+            self._with(work)
 
 
 def _used_bytes(connection: sqlite3.Connection) -> int:

@@ -66,9 +66,9 @@ def read_answer(reply: Reply, question: Question, exchange: Exchange) -> Answer:
             "said otherwise)",
             **facts,
         )
+    schema = question.json_schema
     try:
         data = parse_object(split_thinking(reply.text)[1])
-        schema = question.schema.model_json_schema()
         clamped: list[str] = []
         data = clamp(data, schema, schema, clamped)
         value = question.schema.model_validate(data)

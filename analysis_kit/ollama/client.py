@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, Unpack, overload
 
 from pydantic import BaseModel
 
@@ -17,13 +18,11 @@ from analysis_kit.ollama.questions import DEFAULT_QUESTIONS, SENTIMENT, Question
 from analysis_kit.ollama.reply import Embeddings, Reply, durations
 from analysis_kit.ollama.shelf import Shelf
 from analysis_kit.ollama.text import usable
+from analysis_kit.ollama.wire import RequestFields
 from analysis_kit.results import Exchange
 
 #: The same question gets the same answer, unless the caller says otherwise.
 DETERMINISTIC: Mapping[str, Any] = {"temperature": 0, "seed": 0}
-
-Format = Literal["json"] | Mapping[str, Any] | type[BaseModel] | None
-Think = bool | Literal["low", "medium", "high", "max"] | None
 
 
 class OllamaClient(Shelf):
@@ -93,14 +92,19 @@ class OllamaClient(Shelf):
     # completions
     @overload
     def generate(
-        self, prompt: str, model: str | None = None, *, stream: Literal[False] = False, **fields: Any
+        self,
+        prompt: str,
+        model: str | None = None,
+        *,
+        stream: Literal[False] = False,
+        **fields: Unpack[RequestFields],
     ) -> Reply: ...
     @overload
     def generate(
-        self, prompt: str, model: str | None = None, *, stream: Literal[True], **fields: Any
+        self, prompt: str, model: str | None = None, *, stream: Literal[True], **fields: Unpack[RequestFields]
     ) -> ReplyStream: ...
     def generate(
-        self, prompt: str, model: str | None = None, *, stream: bool = False, **fields: Any
+        self, prompt: str, model: str | None = None, *, stream: bool = False, **fields: Unpack[RequestFields]
     ) -> Reply | ReplyStream:
         """Complete ``prompt``.
 
@@ -145,7 +149,7 @@ class OllamaClient(Shelf):
         model: str | None = None,
         *,
         stream: Literal[False] = False,
-        **fields: Any,
+        **fields: Unpack[RequestFields],
     ) -> Reply: ...
     @overload
     def chat(
@@ -154,7 +158,7 @@ class OllamaClient(Shelf):
         model: str | None = None,
         *,
         stream: Literal[True],
-        **fields: Any,
+        **fields: Unpack[RequestFields],
     ) -> ReplyStream: ...
     def chat(
         self,
@@ -162,7 +166,7 @@ class OllamaClient(Shelf):
         model: str | None = None,
         *,
         stream: bool = False,
-        **fields: Any,
+        **fields: Unpack[RequestFields],
     ) -> Reply | ReplyStream:
         """Answer the last of ``messages``.
 
@@ -234,7 +238,7 @@ class OllamaClient(Shelf):
         OllamaError
             If the server fails.
         """
-        schema = question.schema.model_json_schema()
+        schema = question.json_schema
         prompt = question.render(usable(text))
         fields: dict[str, Any] = {
             "format": schema,
@@ -333,6 +337,14 @@ class OllamaClient(Shelf):
 
     # inside
     def _body(self, model: str | None, fields: Mapping[str, Any], **content: Any) -> dict[str, Any]:
+        known = RequestFields.__annotations__
+        unknown = fields.keys() - known.keys()
+        if unknown:
+            # a server would pass over it without a word
+            name = min(unknown)
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}=?" if close else f"there are {', '.join(known)}"
+            raise ConfigurationError(f"{name}= is no field of a request; {hint}")
         form = fields.get("format")
         if isinstance(form, type) and issubclass(form, BaseModel):
             form = form.model_json_schema()

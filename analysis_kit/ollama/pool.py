@@ -105,12 +105,13 @@ def _change(pool: OllamaConnectionPool, given: dict[str, Any]) -> None:
     changed = {name: value for name, value in given.items() if getattr(pool, name) != value}
     if not changed:
         return
+    for name in ("timeout", "recycle_after"):
+        if not changed.get(name, 1) > 0:
+            raise ConfigurationError(f"{name}={changed[name]!r}: use a number above 0")
     before = {name: getattr(pool, name) for name in changed}
     pool.resize(changed.get("pool_size"), max_overflow=changed.get("max_overflow"))
     for name in ("timeout", "recycle_after"):
         if name in changed:
-            if not changed[name] > 0:
-                raise ConfigurationError(f"{name}={changed[name]!r}: use a number above 0")
             setattr(pool, name, changed[name])
     said = ", ".join(f"{name} {before[name]} -> {value}" for name, value in changed.items())
     _log.info("the live pool %r was changed: %s", pool.name, said)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,6 +14,12 @@ from analysis_kit.errors import ConfigurationError
 
 #: The transcript text stands between these marks in every prompt; a text that holds them has them defused.
 OPEN, CLOSE = "<transcript>", "</transcript>"
+_MARK = re.compile(r"<(\s*/?\s*transcript)", re.IGNORECASE)
+
+
+@functools.lru_cache(maxsize=64)
+def _json_schema(schema: type[BaseModel]) -> Mapping[str, Any]:
+    return schema.model_json_schema()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +53,14 @@ class Question:
                 f"the prompt of {self.name!r} must contain {{text}}, where the text goes"
             )
 
+    @property
+    def json_schema(self) -> Mapping[str, Any]:
+        """The answer schema as JSON Schema; made once a class, so read it and do not change it."""
+        return _json_schema(self.schema)
+
     def render(self, text: str) -> str:
         """Return the prompt with ``text`` in its place, delimited so that the text is data and not an instruction."""
-        data = text.replace(OPEN, "< transcript>").replace(CLOSE, "< /transcript>")
+        data = _MARK.sub(r"< \1", text)
         return self.prompt.replace("{text}", f"{OPEN}\n{data}\n{CLOSE}")
 
 

@@ -140,10 +140,7 @@ class SlotQueue:
         token = current_token.get()
         limit_s = self._limit_s(timeout_s, token)
         try:
-            # a holder that is about to return its slot may do so before this thread goes to sleep: that saves a wake-up
-            time.sleep(0)
-            if not waiter.ready:
-                waiter.wait(limit_s, token)
+            waiter.wait(limit_s, token)
         except BaseException:
             self._leave(waiter, keep=False)
             raise

@@ -216,16 +216,20 @@ class Lease:
         self._slot = slot
         pool = self._pool
         slot.since = now = time.monotonic()
-        slot.holder = threading.get_ident()
-        slot.operation = self._operation
-        if now >= slot.expires:
-            pool.renew(slot, "recycled")
-        if self._model is not None:
-            slot.client.model = self._model
-        if now >= pool.look_at:
-            pool.report_leaks(now)
-        if events.listening():
-            pool.told(self.wait_s, slot.host.name)
+        try:
+            slot.holder = threading.get_ident()
+            slot.operation = self._operation
+            if now >= slot.expires:
+                pool.renew(slot, "recycled")
+            if self._model is not None:
+                slot.client.model = self._model
+            if now >= pool.look_at:
+                pool.report_leaks(now)
+            if events.listening():
+                pool.told(self.wait_s, slot.host.name)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return slot.client
 
     def __exit__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
 
@@ -24,6 +25,25 @@ class TokenLogprob(TypedDict):
     logprob: float
     bytes: NotRequired[list[int]]
     top_logprobs: NotRequired[list[TokenLogprob]]
+
+
+class RequestFields(TypedDict, total=False):
+    """What a request to generate or chat may hold besides model, prompt or messages, and stream."""
+
+    format: Any
+    options: Mapping[str, Any]
+    system: str
+    template: str
+    raw: bool
+    suffix: str
+    images: list[str]
+    tools: list[dict[str, Any]]
+    think: bool | str
+    keep_alive: str | float
+    logprobs: bool
+    top_logprobs: int
+    truncate: bool
+    shift: bool
 
 
 class Metrics(TypedDict, total=False):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import sys
 from collections.abc import Callable, Mapping
 from importlib.resources import files
@@ -27,9 +28,18 @@ def read_notebook(path: Path | None) -> Any:
     nbformat = require("nbformat", extra="report", purpose="a report")
     source = path if path is not None else files("analysis_kit.report").joinpath("template.ipynb")
     try:
-        return nbformat.reads(source.read_text(encoding="utf-8"), as_version=4)
-    except (OSError, ValueError, nbformat.reader.NotJSONError, nbformat.ValidationError) as exc:
-        raise ReportError(f"the template {str(path)!r} cannot be read as a notebook: {exc}") from exc
+        text = source.read_text(encoding="utf-8")
+        held = json.loads(text)
+        if not isinstance(held, dict) or not isinstance(held.get("nbformat"), int):
+            raise ValueError("it has no 'nbformat' number, which every notebook has")  # noqa: TRY301, TRY004 - told below
+        notebook = nbformat.reads(text, as_version=4)
+        nbformat.validate(notebook)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, nbformat.ValidationError) as exc:
+        said = str(exc).partition("\n")[0]
+        raise ReportError(
+            f"the template {str(path)!r} cannot be read as a notebook: {said}; give a Jupyter notebook (.ipynb)"
+        ) from exc
+    return notebook
 
 
 def with_parameters(notebook: Any, parameters: Mapping[str, Any]) -> Any:
@@ -38,7 +48,9 @@ def with_parameters(notebook: Any, parameters: Mapping[str, Any]) -> Any:
     for cell in notebook.cells:
         cell.metadata.setdefault("tags", [])  # papermill reads these two without asking
     notebook.metadata.setdefault("papermill", type(notebook.metadata)())
-    return parameterize.parameterize_notebook(notebook, dict(parameters))
+    return parameterize.parameterize_notebook(
+        notebook, dict(parameters), kernel_name="python3", language="python"
+    )
 
 
 def execute(notebook: Any, *, folder: Path, timeout_s: float, on_cell: Callable[[int, int], None]) -> None:
@@ -92,7 +104,7 @@ def execute(notebook: Any, *, folder: Path, timeout_s: float, on_cell: Callable[
         on_cell_executed=count,
     )
     try:
-        client.execute()
+        client.execute(cleanup_kc=True)
     except nbclient.exceptions.CellTimeoutError as exc:
         raise ReportError(
             f"cell {done + 1} of {cells} of the report took longer than {timeout_s:g} s"

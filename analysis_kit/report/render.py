@@ -32,6 +32,9 @@ def render_report(
     title: str | None = None,
     analyzers: Any = None,
     by: str | Sequence[str] = ("section", "speaker"),
+    text: str | None = None,
+    id: str | None = None,  # noqa: A002 - as `analyze` calls it
+    keep: Sequence[str] = (),
     model: str | Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
     hosts: str | Sequence[str] | None = None,
@@ -51,7 +54,7 @@ def render_report(
         A notebook of your own; its cell tagged ``parameters`` is given ``run_path`` and ``title``.
     title : str, optional
         Default: the name of the call.
-    analyzers, by, model, options, hosts, max_workers
+    analyzers, by, text, id, keep, model, options, hosts, max_workers
         As for `analyze`; ``by`` is sections and speakers.
     timeout_s : float, default 600
         The longest a cell of the template may take, in seconds.
@@ -80,7 +83,7 @@ def render_report(
     tell = progress or (lambda _step, _done, _total: None)
     require("nbconvert", extra="report", purpose="a report")
     notebook = read_notebook(None if template is None else Path(template))
-    _check_target(target)
+    check_target(target)
     name = title
     if not isinstance(data, AnalysisRun):
         if not isinstance(data, Mapping) and not hasattr(data, "columns"):
@@ -91,6 +94,9 @@ def render_report(
             tell,
             analyzers=analyzers,
             by=by,
+            text=text,
+            id=id,
+            keep=keep,
             model=model,
             options=options,
             hosts=hosts,
@@ -173,33 +179,36 @@ def _subtitle(run: AnalysisRun) -> str:
     return f"{words:,} words, {counted}; made by analysis_kit on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _check_target(target: Path) -> None:
-    """Refuse, before the work, a place that cannot take the file."""
+def check_target(target: Path) -> None:
+    """Refuse, before the work, a place that cannot take the file.
+
+    Raises
+    ------
+    ReportError
+        If it is a folder, or in a folder that is missing or may not be written to.
+    """
     folder = target.parent
     if target.is_dir():
         raise ReportError(f"{str(target)!r} is a folder; name a file, as in {str(target / 'report.html')!r}")
     if not folder.is_dir():
-        raise ReportError(
-            f"the folder {str(folder)!r} does not exist; make it, or choose another place for the report"
-        )
+        raise ReportError(f"the folder {str(folder)!r} does not exist; make it, or choose another place")
     if not os.access(folder, os.W_OK):
-        raise ReportError(
-            f"the folder {str(folder)!r} may not be written to; choose another place for the report"
-        )
+        raise ReportError(f"the folder {str(folder)!r} may not be written to; choose another place")
 
 
-def write_whole(target: Path, text: str) -> None:
-    """Write ``text`` to ``target``, whole or not at all.
+def write_whole(target: Path, content: str | bytes) -> None:
+    """Write ``content`` (text as UTF-8) to ``target``, whole or not at all.
 
     Raises
     ------
     ReportError
         If the disk is full or the folder refuses; an earlier file is left as it was.
     """
+    data = content.encode("utf-8", "replace") if isinstance(content, str) else content
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        with part.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.write(text)
+        with part.open("wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         part.replace(target)
@@ -207,7 +216,7 @@ def write_whole(target: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         raise ReportError(
-            f"{str(target)!r} cannot be written ({len(text.encode('utf-8', 'replace')):,} bytes): {exc.strerror or exc}; "
+            f"{str(target)!r} cannot be written ({len(data):,} bytes): {exc.strerror or exc}; "
             "free some space or choose another place"
         ) from exc
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import re
 import threading
@@ -78,6 +77,7 @@ class AnalysisRun:
         self._plan: Plan | None = None
         self._planning = threading.Lock()  # guards the making of _plan: one thread asks the server
         self._rows: list[Row] = []
+        self._loaded = False  # from a file: rows without their analyzers
         self._token: CancelToken | None = None
         self._watchers: list[Callable[[Row], None]] = []
 
@@ -119,7 +119,7 @@ class AnalysisRun:
         """Return a saved run with all its tables; it cannot be run again."""
         saved = load_run(path)
         run = cls(saved.units, RunConfig(analyzers=()))
-        run._plan, run._rows = Plan(()), saved.rows
+        run._plan, run._rows, run._loaded = Plan(()), saved.rows, True
         run.notices, run.wall_s = saved.notices, saved.wall_s
         return run
 
@@ -144,6 +144,8 @@ class AnalysisRun:
 
     async def _run(self, statuses: frozenset[str]) -> AnalysisRun:
         global _last  # noqa: PLW0603 - the one process-wide latest run
+        if self._loaded:
+            raise ConfigurationError("a loaded run has its tables and no analyzers; analyze() the data again")
         if self._token is not None:
             raise ConfigurationError("this run is working already; wait for it, or cancel() it first")
         token = self._token = CancelToken()
@@ -189,11 +191,10 @@ class AnalysisRun:
         return await asyncio.to_thread(work)
 
     def _task(self, index: int, job: Job) -> Task:
-        call = functools.partial(job.analyzer.examine, job.unit.text, sample=job.repeat)
         name = (
             f"{job.unit.document}: {job.unit.name}" if job.unit.document != job.unit.name else job.unit.name
         )
-        return Task(key=index, analyzer=job.analyzer.name, unit=name, size=len(job.unit.text), call=call)
+        return Task(key=index, analyzer=job.analyzer.name, unit=name, size=len(job.unit.text), call=job.call)
 
     def _keep(self, outcome: Outcome) -> None:
         index = cast("int", outcome.task.key)

@@ -62,7 +62,7 @@ def estimate(plan: Plan, *, workers: int, seconds_a_call: Mapping[str, float]) -
     seconds_a_call : mapping
         Analyzer name -> measured mean seconds of one call.
     """
-    cached, prompt, generated, wall, unknown = 0, 0, 0, 0.0, 0
+    calls, cached, prompt, generated, wall, unknown = 0, 0, 0, 0, 0.0, 0
     for job in plan.llm_jobs:
         analyzer = job.analyzer
         if not isinstance(analyzer, LLMAnalyzer) or not job.unit.text.strip():
@@ -70,12 +70,12 @@ def estimate(plan: Plan, *, workers: int, seconds_a_call: Mapping[str, float]) -
         if analyzer.is_cached(job.unit.text, sample=job.repeat):
             cached += 1
             continue
+        calls += 1
         prompt += math.ceil(len(analyzer.question.render(job.unit.text)) / CHARACTERS_PER_TOKEN)
         generated += analyzer.question.num_predict
         seconds = seconds_a_call.get(analyzer.name, math.nan)
         unknown += math.isnan(seconds)
         wall += 0.0 if math.isnan(seconds) else seconds
-    calls = len(plan.llm_jobs) - cached
     basis = "mean of the calls measured in this session" if calls else "nothing to ask"
     if unknown:
         wall, basis = math.nan, "no call was measured in this session; run with limit=3 first"

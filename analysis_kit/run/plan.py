@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
@@ -17,6 +18,7 @@ from analysis_kit.analyzers.sentiment import SentimentAnalyzer
 from analysis_kit.cache import ResultCache
 from analysis_kit.container import get_container
 from analysis_kit.engine.engine import AsyncAnalysisEngine
+from analysis_kit.engine.tasks import is_async
 from analysis_kit.errors import ConfigurationError, OllamaUnreachableError
 from analysis_kit.ollama.host import is_loopback
 from analysis_kit.ollama.pool import OllamaConnectionPool
@@ -51,6 +53,12 @@ class FunctionAnalyzer(BaseAnalyzer):
         with self.monitor.measure(self.name):
             return Examined(as_finding(self.function(usable), analyzer=self.name))
 
+    async def examine_async(self, text: str) -> Examined:
+        """Do the same for an async function, on the running loop."""
+        usable = usable_text(text)
+        with self.monitor.measure(self.name):
+            return Examined(as_finding(await self.function(usable), analyzer=self.name))
+
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
@@ -79,6 +87,13 @@ class Job:
     unit: Unit
     analyzer: BaseAnalyzer
     repeat: int = 0
+
+    @property
+    def call(self) -> Callable[[], Any]:
+        """What does the work."""
+        if isinstance(self.analyzer, FunctionAnalyzer) and is_async(self.analyzer.function):
+            return functools.partial(self.analyzer.examine_async, self.unit.text)
+        return functools.partial(self.analyzer.examine, self.unit.text, sample=self.repeat)
 
     @property
     def model(self) -> str:
@@ -129,11 +144,9 @@ def named_analyzers(analyzers: Any) -> list[BaseAnalyzer]:
 def _analyzer(thing: Any, *, name: str | None = None) -> BaseAnalyzer:
     if isinstance(thing, str):
         if thing not in REGISTRY:
-            near = difflib.get_close_matches(thing, REGISTRY, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigurationError(
-                f"no analyzer is called {thing!r}{hint} Known are {', '.join(REGISTRY)}."
-            )
+            near, known = difflib.get_close_matches(thing, REGISTRY, n=1), ", ".join(REGISTRY)
+            hint = f"did you mean {near[0]!r}? (known: {known})" if near else f"known are {known}"
+            raise ConfigurationError(f"no analyzer is called {thing!r}; {hint}")
         thing = REGISTRY[thing]
     if isinstance(thing, type) and issubclass(thing, BaseAnalyzer):
         thing = _made(thing)

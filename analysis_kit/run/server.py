@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections.abc import Iterable, Sequence
@@ -59,7 +60,9 @@ def parallel_notice(rows: Iterable[Row]) -> str | None:
         start = row.started_at.timestamp()
         spans.append((start, start + row.duration_s))
         served += work
-        out += row.duration_s
+        queued = done.split.queue_s
+        # our own part of the duration (the pool, the client) is no request that the server made wait
+        out += row.duration_s if math.isnan(queued) else work + queued
     if len(spans) < ENOUGH_REQUESTS:
         return None
     covered = _covered(sorted(spans))
@@ -68,11 +71,17 @@ def parallel_notice(rows: Iterable[Row]) -> str | None:
         return f"The server worked on {at_once:.1f} requests at once of the {given:.1f} it had."
     if at_once < MOSTLY_WORKING:
         return None  # the server was idle most of the time: what took long was elsewhere, and says nothing on its slots
-    slots, workers = max(1, round(at_once)), round(given)
+    slots, workers = max(1, round(at_once)), _most_at_once(spans)
     return (
         f"The server worked on {at_once:.1f} requests at once while it had {given:.1f}: the others waited. "
         f"Set OLLAMA_NUM_PARALLEL={workers} where the server is started, or max_workers={slots} here, which is as fast."
     )
+
+
+def _most_at_once(spans: Sequence[tuple[float, float]]) -> int:
+    """Return the most ``spans`` that overlap; one that ends as another begins does not overlap it."""
+    steps = sorted([(start, 1) for start, _ in spans] + [(stop, -1) for _, stop in spans])
+    return max(itertools.accumulate(step for _, step in steps))
 
 
 def _covered(spans: Sequence[tuple[float, float]]) -> float:

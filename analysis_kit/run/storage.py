@@ -12,6 +12,7 @@ from typing import Any
 
 from analysis_kit.errors import ConfigurationError
 from analysis_kit.frames import json_text
+from analysis_kit.monitor.export import write_text
 from analysis_kit.results import Examined, Row, TimeSplit
 from analysis_kit.run.units import Unit
 
@@ -31,7 +32,13 @@ class SavedRun:
 def save_run(
     path: str | Path, *, units: Sequence[Unit], rows: Sequence[Row], notices: Sequence[str], wall_s: float
 ) -> None:
-    """Write a run to ``path``; what is not finite becomes null."""
+    """Write a run to ``path``, whole or not at all; what is not finite becomes null.
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot be written.
+    """
     data = {
         "format": FORMAT,
         "units": [asdict(unit) for unit in units],
@@ -39,7 +46,7 @@ def save_run(
         "notices": list(notices),
         "wall_s": wall_s,
     }
-    Path(path).write_text(json_text(data), encoding="utf-8")
+    write_text(path, json_text(data))
 
 
 def _row_dict(row: Row) -> dict[str, Any]:
@@ -61,10 +68,10 @@ def load_run(path: str | Path) -> SavedRun:
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
         if data["format"] != FORMAT:
-            raise ConfigurationError(f"{path} holds {data['format']!r}, not {FORMAT!r}")
+            raise ValueError(f"it holds {data['format']!r}, not {FORMAT!r}")
         units = [Unit(**unit) for unit in data["units"]]
         rows = [_row(row) for row in data["rows"]]
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise ConfigurationError(f"{path} is not a saved run: {exc}") from exc
     return SavedRun(units, rows, data["notices"], data["wall_s"])
 

@@ -128,7 +128,8 @@ def wide_frame(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def _model(row: Row) -> str:
-    return (row.examined.model if row.examined else "") or row.model
+    # as it was asked for first: a failed row knows nothing else, and must share its column with the rest
+    return row.model or (row.examined.model if row.examined else "")
 
 
 def prompt_text(row: Row) -> str | None:

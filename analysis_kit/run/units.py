@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import glob
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis_kit.errors import ConfigurationError
-from analysis_kit.transcripts.model import Transcript
+from analysis_kit.transcripts.model import UNKNOWN, Transcript
 from analysis_kit.transcripts.parse import read_transcript
 
 if TYPE_CHECKING:
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 
 WAYS = ("section", "speaker", "turn")
 SUFFIXES = {".txt", ".json", ".vtt"}
+_ARTICLES = {"the", "a", "an"}
+#: What ends a company's full name and is left out when people talk of it.
+_LEGAL_FORM = re.compile(
+    r"[,\s]+(?:inc|incorporated|corp|corporation|co|company|plc|ltd|limited|llc|lp|ag|se|sa|nv|ab|asa|oyj|gmbh|spa)\b\.?\s*$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +84,12 @@ def units_of(
         found = [Unit(str(name), "text", str(name), i, value) for i, (name, value) in enumerate(data.items())]
         source = "the mapping is empty"
     else:
-        found = [
-            unit
-            for one in transcripts_of(data)
-            for unit in _of_transcript(one, ways, mask_entities=mask_entities)
-        ]
+        found, names = [], Counter[str]()
+        for one in transcripts_of(data):
+            names[one.id] += 1
+            # two calls of one name are two documents, or the tables would mix them up
+            document = one.id if names[one.id] == 1 else f"{one.id} ({names[one.id]})"
+            found += _of_transcript(one, ways, document=document, mask_entities=mask_entities)
         source = "the transcripts hold no text"
         mask_entities = False
     if mask_entities:
@@ -165,8 +173,9 @@ def _paths(value: str | Path) -> list[Path]:
     return [path]
 
 
-def _of_transcript(transcript: Transcript, ways: Sequence[str], *, mask_entities: bool) -> Iterator[Unit]:
-    document = transcript.id
+def _of_transcript(
+    transcript: Transcript, ways: Sequence[str], *, document: str, mask_entities: bool
+) -> Iterator[Unit]:
     mask = _mask(transcript) if mask_entities else None
     for way in ways:
         if way == "turn":
@@ -178,18 +187,29 @@ def _of_transcript(transcript: Transcript, ways: Sequence[str], *, mask_entities
             yield unit if mask is None else replace(unit, text=mask(text))
 
 
+def _named(transcript: Transcript) -> list[str]:
+    """Return the people's names; what stands for nobody in particular ("Operator", "Unknown") is a common word."""
+    return [
+        name
+        for name, person in transcript.people.items()
+        if name != UNKNOWN and not (person.role == "operator" and " " not in name)
+    ]
+
+
 def _mask(transcript: Transcript) -> Any:
     """Return a function that replaces the call's own names by placeholders."""
     places: dict[str, str] = {}
-    for number, name in enumerate(transcript.people, start=1):
-        places[name] = f"[PERSON {number}]"
-        for part in name.split():
+    for number, person in enumerate(_named(transcript), start=1):
+        places[person] = f"[PERSON {number}]"
+        for part in person.split():
             if len(part) > 2:  # noqa: PLR2004 - an initial stands in too many words
                 places.setdefault(part, f"[PERSON {number}]")
-    for company in filter(None, (transcript.company, transcript.ticker)):
-        places[company] = "[COMPANY]"
-    if transcript.company:
-        places.setdefault(transcript.company.split()[0], "[COMPANY]")
+    company = transcript.company or ""
+    plain = _LEGAL_FORM.sub("", company)
+    words = _LEGAL_FORM.sub("", plain).split()
+    first = next((word for word in words if word.lower() not in _ARTICLES), "")
+    for name in filter(None, (company, plain, first, transcript.ticker)):
+        places.setdefault(name, "[COMPANY]")
     if not places:
         return lambda text: text
     longest_first = sorted(places, key=len, reverse=True)

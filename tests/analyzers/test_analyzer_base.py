@@ -261,7 +261,7 @@ def test_the_transcript_is_data_in_the_prompt(parts):
 
 
 def test_a_label_against_its_score_is_flagged(parts):
-    """"positive" with a negative score is kept as it was said, and flagged."""
+    """ "positive" with a negative score is kept as it was said, and flagged."""
     answer = json.dumps({"label": "positive", "score": -1.0, "confidence": 0.9})
     with FakeOllama(answer=lambda _: answer) as fake:
         analyzer = SentimentAnalyzer()

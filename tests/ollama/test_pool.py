@@ -410,6 +410,18 @@ def test_a_checkout_alone_is_activity_enough_for_the_leak_report(make, caplog):
     lease.__exit__(None, None, None)
 
 
+def test_a_checkout_that_fails_on_its_last_step_gives_the_slot_back(make, monkeypatch):
+    """An interrupt between getting a slot and handing out its client loses nothing."""
+    pool = make(1, 0)
+    call(pool)
+    pool.look_at = 0.0
+    with monkeypatch.context() as patched:
+        patched.setattr(pool, "report_leaks", lambda now: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pool.get_connection().__enter__()
+    assert call(pool, timeout=1.0) == "ok"
+
+
 # size and life
 def test_a_pool_is_resized_while_live(fake, make):
     """More slots serve those who wait at once; surplus ones are closed as they come back."""

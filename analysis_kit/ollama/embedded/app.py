@@ -179,7 +179,7 @@ class Api:
     async def _answer(self, body: dict[str, Any], served: Served, *, chat: bool) -> Response:
         generation = Generation(body, served.answers, chat=chat)
         if generation.wants_unload:
-            await served.unload()
+            await served.expire()
             return Json(generation.alone("unload"))
         # a reply that only loads is one plain object, even where a stream was asked for
         stream = body.get("stream", True) and not generation.empty and not body.get("_debug_render_only")
@@ -257,11 +257,11 @@ async def _defect(_request: Request, exc: Exception) -> Response:
     return Json({"error": f"{type(exc).__name__}: {exc}"}, status_code=500)  # its traceback goes to the log
 
 
-def build_app(models: Mapping[str, Served], *, listen: str) -> Starlette:
-    """Return the ASGI application that serves ``models`` at the address ``listen``."""
+def build_app(models: Mapping[str, Served], *, loopback: bool) -> Starlette:
+    """Return the ASGI application that serves ``models``, on loopback only or to the network."""
     return Starlette(
         routes=Api(models).routes(),
-        middleware=[Middleware(Guard, listen=listen)],
+        middleware=[Middleware(Guard, loopback=loopback)],
         exception_handlers={
             ApiError: _api_error,
             LlamaError: _llama_error,

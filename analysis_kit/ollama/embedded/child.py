@@ -45,7 +45,7 @@ async def _serve(config: dict[str, Any]) -> None:
     models = {name: Served(model, shape) for name, model in load_catalog(config["models"]).items()}
     listener = _listen(config["listen"], config["port"], config["port_before"])
     settings = uvicorn.Config(
-        build_app(models, listen=config["listen"]),
+        build_app(models, loopback=config["loopback"]),
         log_level="warning", access_log=False, lifespan="off", ws="none", server_header=False,
         timeout_graceful_shutdown=_DRAIN_S, timeout_keep_alive=120,
     )  # fmt: skip

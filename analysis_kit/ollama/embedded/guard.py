@@ -24,14 +24,6 @@ _ALLOWED_HEADERS = (
 )
 
 
-def is_loopback(address: str) -> bool:
-    """Return whether an address or name is this machine's loopback."""
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address.lower() == "localhost"
-
-
 class Guard:
     """ASGI middleware: answers 403 to foreign web pages, 204 to allowed preflights, and marks allowed origins.
 
@@ -39,13 +31,13 @@ class Guard:
     ----------
     app : ASGI application
         What is guarded.
-    listen : str
-        The address the server listens on; the Host rule holds on loopback only.
+    loopback : bool
+        Whether the server listens on loopback; the Host rule holds only there.
     """
 
-    def __init__(self, app: ASGIApp, *, listen: str) -> None:
+    def __init__(self, app: ASGIApp, *, loopback: bool) -> None:
         self.app = app
-        self.check_host = is_loopback(listen)
+        self.check_host = loopback
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass the request on."""

@@ -1,4 +1,4 @@
-"""Model names by Ollama's rules, and the one name that is the kit's own."""
+"""Names: of models by Ollama's rules, the one that is the kit's own, and of addresses."""
 
 from __future__ import annotations
 
@@ -41,3 +41,8 @@ def short_name(name: str) -> str | None:
 def is_demo_model(name: str) -> bool:
     """Return whether ``name`` is the small model that the kit brings, whose judgement of tone is near chance."""
     return (short_name(name) or "").lower() == MODEL_NAME
+
+
+def base_url(address: str, port: int) -> str:
+    """Return the URL of an address, in brackets where it is of IPv6."""
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
-import subprocess
-import sys
-import tempfile
+import socket
 import threading
+import urllib.parse
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from analysis_kit._optional import require
+from analysis_kit.cancellation import current_token
 from analysis_kit.errors import ConfigurationError, OllamaUnreachableError
 from analysis_kit.ollama import model_file
+from analysis_kit.ollama.embedded.names import base_url
+from analysis_kit.ollama.embedded.spawn import Child
+from analysis_kit.ollama.host import is_loopback
 
-_START_S = 120.0  # a first start may have to write 145 MB
-_STOP_S = 12.0
-_ABANDON_S = 3.0
 _MOST_THREADS = 4
 _MOST_RESTARTS = 1
 
@@ -87,10 +86,11 @@ class EmbeddedOllama:
             "models": [str(Path(path).expanduser().absolute()) for path in paths],
             "port": port,
             "listen": listen,
+            "loopback": is_loopback(base_url(listen, port)),
             "shape": {"ctx": ctx, "parallel": parallel, "threads": threads, "gpu_layers": gpu_layers},
         }
         self._lock = threading.RLock()  # guards the fields below
-        self._child: _Child | None = None
+        self._child: Child | None = None
         self._port = 0
         self._restarts = 0
         _servers.add(self)
@@ -107,7 +107,7 @@ class EmbeddedOllama:
         if not self._port:
             raise ConfigurationError("the embedded server has no address before its start(); call that first")
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._config["listen"], self._config["listen"])  # noqa: S104
-        return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
+        return base_url(host, self._port)
 
     @property
     def pid(self) -> int | None:
@@ -138,6 +138,8 @@ class EmbeddedOllama:
             If it does not start, or has crashed twice.
         """
         with self._lock:
+            if (token := current_token.get()) is not None:
+                token.raise_if_cancelled()  # it may have waited for another thread's start
             if self.running:
                 return self
             if (crash := self.crash_note()) is not None:
@@ -150,12 +152,12 @@ class EmbeddedOllama:
             require("xllamacpp", extra="local", purpose="the embedded model")
             if not self._config["models"]:
                 model_file.ensure_model()
-            if not _is_loopback(self._config["listen"]):
+            if not self._config["loopback"]:
                 _log.warning(
                     "the embedded server listens on %s: whoever reaches this machine can use it, there is no password",
                     self._config["listen"],
                 )
-            self._child, self._port = _Child.start({**self._config, "port_before": self._port})
+            self._child, self._port = Child.start({**self._config, "port_before": self._port})
             return self
 
     def stop(self) -> None:
@@ -199,125 +201,6 @@ class EmbeddedOllama:
             child.forget()
 
 
-class _Child:
-    """The child process and its log, which is kept where the child ended by itself.
-
-    The child is also ended when its owner is collected, and at the interpreter's exit.
-    """
-
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
-        self.process = process
-        self.log = log
-        self._finalizer = weakref.finalize(self, _end, process, log, drain=False)
-
-    @classmethod
-    def start(cls, config: dict[str, Any]) -> tuple[_Child, int]:
-        """Start a child and wait for its port."""
-        handle, name = tempfile.mkstemp(prefix="analysis-kit-embedded-", suffix=".log")
-        with os.fdopen(handle, "wb") as log:
-            process = subprocess.Popen(  # noqa: S603 - a fixed command
-                [sys.executable, "-P", "-m", __package__],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=_environment(),
-                # an interrupt of the notebook or of Ctrl-C is for this process alone
-                start_new_session=True,
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-            )
-        child = cls(process, Path(name))
-        try:
-            return child, child._handshake(config)
-        except BaseException:
-            child.end(drain=False)
-            raise
-
-    def _handshake(self, config: dict[str, Any]) -> int:
-        """Tell the child what to serve; return the port it says."""
-        said: list[bytes] = []
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        with contextlib.suppress(OSError):  # it has died already: its output ends too
-            self.process.stdin.write(json.dumps(config).encode() + b"\n")
-            self.process.stdin.flush()
-        reader = threading.Thread(
-            target=lambda out: said.append(out.readline()), args=(self.process.stdout,), daemon=True
-        )
-        reader.start()
-        reader.join(_START_S)
-        if reader.is_alive():
-            self.process.kill()
-            self.process.wait()
-            reader.join()
-            raise OllamaUnreachableError(
-                f"the embedded server did not start within {_START_S:.0f} s; {self._last_words()}"
-            )
-        self.process.stdout.close()
-        answer = json.loads(said[0]) if said and said[0] else {}
-        if "error" in answer:
-            self.process.wait()
-            self.log.unlink(missing_ok=True)  # the error says it all
-            raise ConfigurationError(f"the embedded server cannot start: {answer['error']}")
-        if "port" not in answer:
-            code = self.process.wait()
-            raise OllamaUnreachableError(
-                f"the embedded server ended at its start with exit code {code}; {self._last_words()}"
-            )
-        return int(answer["port"])
-
-    def _last_words(self) -> str:
-        lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
-        return (
-            f"its log ends with: {' | '.join([line for line in lines if line.strip()][-3:]) or '(nothing)'}"
-        )
-
-    def end(self, *, drain: bool) -> None:
-        """End the process and remove its log."""
-        self._finalizer.detach()
-        _end(self.process, self.log, drain=drain)
-
-    def forget(self) -> None:
-        """Let go of the process, which is another's."""
-        self._finalizer.detach()
-        if self.process.stdin is not None:
-            with contextlib.suppress(OSError):
-                self.process.stdin.close()  # else this copy of the pipe would keep the server alive
-        self.process.returncode = 0  # it is not ours to wait for, and no reason to complain at collection
-
-
-def _end(process: subprocess.Popen[bytes], log: Path, *, drain: bool) -> None:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    crashed = process.poll() is not None
-    with contextlib.suppress(OSError):
-        if drain and not crashed:
-            process.stdin.write(b"stop\n")
-            process.stdin.flush()
-        else:
-            process.stdin.close()
-    try:
-        process.wait(_STOP_S if drain else _ABANDON_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    with contextlib.suppress(OSError):
-        process.stdin.close()
-    process.stdout.close()
-    if not crashed:
-        with contextlib.suppress(OSError):
-            log.unlink()
-
-
-def _environment() -> dict[str, str]:
-    """Return the child's environment: OpenMP's threads sleep while they wait, and this very package is importable."""
-    env = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
-    env.pop("GOMP_SPINCOUNT", None)  # it would win over the policy
-    root = str(Path(__file__).parents[3])
-    if root in sys.path:
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, [env.get("PYTHONPATH"), root]))
-    return env
-
-
 def default_threads() -> int:
     """Return the compute threads to use: the cores that this process may use, at most 4."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -325,14 +208,6 @@ def default_threads() -> int:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
         cores = min(cores, max(1, int(quota) // int(period)))  # "max" is no number: no quota
     return max(1, min(_MOST_THREADS, cores))
-
-
-def _is_loopback(address: str) -> bool:
-    import ipaddress
-
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(address).is_loopback
-    return address.lower() == "localhost"
 
 
 _servers: weakref.WeakSet[EmbeddedOllama] = weakref.WeakSet()
@@ -371,9 +246,6 @@ def crash_note(url: str) -> str | None:
 
 
 def _answers(url: str) -> bool:
-    import socket
-    import urllib.parse
-
     parts = urllib.parse.urlsplit(url)
     try:
         with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=1.0):

@@ -175,8 +175,15 @@ class Runner:
         finally:
             seat.leave()
 
+    async def expire(self) -> None:
+        """Free the model's memory: now if it is idle, else when the last request in it has ended."""
+        self._keep_alive_s = 0.0
+        async with self._gate:
+            if self._active == 0:
+                await _to_the_end(self._free())
+
     async def unload(self) -> None:
-        """Free the model's memory, once the requests in it have ended."""
+        """Free the model's memory, once the requests in it have ended; those that come now wait until then."""
         async with self._gate:
             await self._until_active(0)
             await _to_the_end(self._free())
@@ -200,6 +207,7 @@ class Runner:
         with lifeline.guarded():
             self._llama = await loop.run_in_executor(self.threads, Llama, self.model, shape)
         self.shape = shape
+        self._keep_alive_s = DEFAULT_KEEP_ALIVE_S
         self._load_span = (started, time.monotonic_ns())
         self._start_timer()  # whoever asked for the model may be gone by now
         _log.info("loaded %s in %.2f s: %s", self.model.name, (self._load_span[1] - started) / 1e9, shape)

@@ -63,6 +63,11 @@ class Served:
             "context_length": shape.ctx,
         }
 
+    async def expire(self) -> None:
+        """Free the model's memory: now if it is idle, else when the last request in it has ended."""
+        for runner in (self.answers, self.embeds):
+            await runner.expire()
+
     async def unload(self) -> None:
         """Free the model's memory, once the requests in it have ended."""
         for runner in (self.answers, self.embeds):

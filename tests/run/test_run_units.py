@@ -1,0 +1,248 @@
+"""What a run accepts as data, what it makes of it, and how it refuses what it cannot use."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+import analysis_kit as ak
+from analysis_kit.errors import ConfigurationError, TranscriptError
+from analysis_kit.run.plan import named_analyzers
+from analysis_kit.run.units import transcripts_of, units_of
+from analysis_kit.transcripts.model import Speaker, Transcript, Turn
+
+CALL = Transcript(
+    "Fernhill Motors plc",
+    "FNH",
+    "Q1 2026",
+    None,
+    [
+        Turn(0, "Prepared remarks", "Ada Byrne", "executive", "Fernhill sold more. Ada Byrne is glad."),
+        Turn(1, "Q&A 1: Bo Li", "Bo Li", "analyst", "Ada, will Fernhill Motors plc (FNH) grow in Lithuania?"),
+        Turn(2, "Q&A 1: Bo Li", "Ada Byrne", "executive", "It will, Bo."),
+    ],
+    participants=[Speaker("Ada Byrne", role="executive"), Speaker("Bo Li", role="analyst")],
+)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Lay two small transcripts and one other file into a folder."""
+    for name in ("b", "a"):
+        (tmp_path / f"{name}.txt").write_text(
+            f"Ann Lee: Sales of {name} rose.\n\nBo Orr: Thank you for {name}.\n"
+        )
+    (tmp_path / "notes.md").write_text("not a transcript")
+    return tmp_path
+
+
+def test_a_transcript_is_cut_in_every_way_asked_for_in_order():
+    """Sections, speakers and turns follow each other as named, each numbered from 0 within its way."""
+    units = units_of(CALL, by=["section", "speaker", "turn"])
+    assert [(unit.by, unit.name, unit.position) for unit in units] == [
+        ("section", "Prepared remarks", 0),
+        ("section", "Q&A 1: Bo Li", 1),
+        ("speaker", "Ada Byrne", 0),
+        ("speaker", "Bo Li", 1),
+        ("turn", "1: Ada Byrne", 0),
+        ("turn", "2: Bo Li", 1),
+        ("turn", "3: Ada Byrne", 2),
+    ]
+    assert {unit.document for unit in units} == {CALL.id}
+
+
+@pytest.mark.parametrize("by", ["word", [], ["section", "chapter"]])
+def test_an_unknown_way_of_cutting_is_refused_with_the_known_ones(by):
+    """The sentence lists what can be asked for."""
+    with pytest.raises(ConfigurationError, match="'section', 'speaker', 'turn'"):
+        units_of(CALL, by=by)
+
+
+def test_a_file_a_folder_a_glob_and_a_list_of_them_are_read(files):
+    """A folder and a glob give their transcripts in the order of their names and leave other files out."""
+    a, b = files / "a.txt", files / "b.txt"
+    alone = [unit.document for unit in units_of(a)]
+    assert set(alone) == {"a"}
+    for data in (files, str(files), str(files / "*.txt"), [a, str(b)], [files], (path for path in (a, b))):
+        assert list(dict.fromkeys(unit.document for unit in units_of(data))) == ["a", "b"]
+
+
+def test_two_documents_of_one_name_stay_apart(files):
+    """Two calls whose files are called the same are two documents in every table, and none is lost."""
+    other = files / "later"
+    other.mkdir()
+    (other / "a.txt").write_text("Ann Lee: Sales fell in the later call.\n\nBo Orr: Thank you.\n")
+    run = ak.run_async(ak.analyze([files / "a.txt", other / "a.txt", CALL, CALL], ["tone"], dashboard=False))
+    assert run.to_frame()["document"].unique().tolist() == ["a", "a (2)", CALL.id, f"{CALL.id} (2)"]
+    assert len(run.wide()) == len(run.units)
+
+
+def test_a_mapping_is_one_unit_a_name():
+    """Name -> text needs no transcript."""
+    units = units_of({"opening": "We grew.", 7: "We fell."})
+    assert [(unit.document, unit.by, unit.name, unit.text) for unit in units] == [
+        ("opening", "text", "opening", "We grew."),
+        ("7", "text", "7", "We fell."),
+    ]
+
+
+def test_a_dataframe_gives_a_unit_a_row_with_the_kept_columns():
+    """The names come from id=, the kept columns ride along, and a missing text stays a unit."""
+    data = pd.DataFrame(
+        {
+            "call": ["x", "x", "y"],
+            "body": ["We grew.", None, math.nan],
+            "n": [1, 2, 3],
+            "when": pd.Timestamp("2025-02-01"),
+        }
+    )
+    units = units_of(data, text="body", id="call", keep=["n", "when"])
+    assert [(unit.document, unit.by, unit.position, unit.text) for unit in units] == [
+        ("x", "row", 0, "We grew."),
+        ("x", "row", 1, ""),
+        ("y", "row", 2, ""),
+    ]
+    assert [unit.keep["n"] for unit in units] == [1, 2, 3]
+    assert [unit.name for unit in units_of(data, text="body", keep="n")] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({}, "needs text=, the column that holds the text; it has call, body"),
+        ({"text": "words"}, r"no column 'words' \(text=\); it has call, body"),
+        ({"text": "body", "id": "ticker"}, r"no column 'ticker' \(id=\); it has call, body"),
+        ({"text": "body", "keep": ["call", "date"]}, r"no column 'date' \(keep=\); it has call, body"),
+    ],
+)
+def test_a_dataframe_without_the_named_column_is_refused_with_those_it_has(how, said):
+    """The sentence names the column, the argument, and the columns there are; nothing is analysed."""
+    data = pd.DataFrame({"call": ["x"], "body": ["We grew."]})
+    with pytest.raises(ConfigurationError, match=said):
+        ak.analyze(data, **how)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({}, "the mapping is empty"),
+        ([], "hold no text"),
+        (pd.DataFrame({"body": []}), "the DataFrame has no rows"),
+        (42, "cannot analyse int"),
+        (b"bytes", "cannot analyse bytes"),
+        ("Operator: Welcome.\nAda: We grew.", "this is text, not a path"),
+    ],
+)
+def test_data_that_cannot_be_analysed_is_one_sentence(data, said):
+    """Nothing to analyse, and kinds that are none, are refused before anything is asked."""
+    how = {"text": "body"} if isinstance(data, pd.DataFrame) else {}
+    with pytest.raises(ConfigurationError, match=said):
+        units_of(data, **how)
+
+
+def test_columns_are_for_dataframes():
+    """text=, id= and keep= with other data are a mistake that is said."""
+    with pytest.raises(ConfigurationError, match="columns of a DataFrame; the data is Transcript"):
+        units_of(CALL, text="body")
+
+
+def test_a_place_without_transcripts_is_said(tmp_path):
+    """An empty folder, a glob without matches and a missing file each name the place."""
+    with pytest.raises(ConfigurationError, match="holds no transcript"):
+        transcripts_of(tmp_path)
+    with pytest.raises(ConfigurationError, match="no file matches"):
+        transcripts_of(str(tmp_path / "*.txt"))
+    with pytest.raises((TranscriptError, OSError), match=r"none\.txt"):
+        transcripts_of(tmp_path / "none.txt")
+
+
+def test_masking_replaces_people_and_company_and_nothing_else():
+    """A model that is to judge what is said sees placeholders; words that merely contain a name stay."""
+    texts = [unit.text for unit in units_of(CALL, by="turn", mask_entities=True)]
+    assert texts == [
+        "[COMPANY] sold more. [PERSON 1] is glad.",
+        "[PERSON 1], will [COMPANY] ([COMPANY]) grow in Lithuania?",
+        "It will, Bo.",
+    ]
+    plain = [unit.text for unit in units_of(CALL, by="turn")]
+    assert plain == [turn.text for turn in CALL.turns]
+
+
+def test_masking_leaves_common_words_alone():
+    """The operator's title, an unknown speaker and a company's article are words of the language, not names."""
+    call = Transcript(
+        "The Larch Company, Inc.",
+        None,
+        None,
+        None,
+        [
+            Turn(0, "Remarks", "Operator", "operator", "The Operator opens The Larch Company call."),
+            Turn(1, "Remarks", "Unknown", "unknown", "The Larch grew for Unknown reasons."),
+        ],
+    )
+    texts = [unit.text for unit in units_of(call, by="turn", mask_entities=True)]
+    assert texts == ["The Operator opens [COMPANY] call.", "The [COMPANY] grew for Unknown reasons."]
+
+
+def test_masking_survives_names_that_are_patterns():
+    """Names with characters that a regular expression reads are replaced as they stand."""
+    odd = replace(
+        CALL,
+        company="C++ (Holdings",
+        participants=(),
+        turns=(Turn(0, "Remarks", "A. [x]", "executive", "A. [x] says C++ (Holdings grew."),),
+    )
+    assert "grew" in units_of(odd, mask_entities=True)[0].text
+
+
+def test_masking_needs_transcripts():
+    """A mapping does not say who speaks, so masking it would mask nothing silently."""
+    with pytest.raises(ConfigurationError, match="mask_entities=True needs transcripts"):
+        units_of({"a": "text"}, mask_entities=True)
+
+
+@pytest.mark.parametrize("how", [{"repeats": 0}, {"limit": 0}, {"on_error": "ignore"}])
+def test_options_that_cannot_work_are_refused_at_once(how):
+    """The option is named with what it may be, before anything runs."""
+    with pytest.raises(ConfigurationError, match=next(iter(how))):
+        ak.analyze({"a": "We grew."}, ["tone"], **how)
+
+
+def test_an_unknown_analyzer_offers_the_nearest_and_all_known():
+    """A slip of the pen is answered with the name that was meant."""
+    with pytest.raises(
+        ConfigurationError, match=r"'sentimnet'; did you mean 'sentiment'\?.*tone, complexity"
+    ):
+        named_analyzers("sentimnet")
+    with pytest.raises(ConfigurationError, match=r"'zzz'; known are tone"):
+        named_analyzers(["zzz"])
+
+
+def test_analyzers_come_as_names_classes_instances_functions_and_mappings():
+    """Each way of naming an analyzer works, and a mapping renames."""
+
+    def loud(text):
+        return {"score": 1.0 if "!" in text else 0.0}
+
+    class Own:
+        def analyze(self, text):
+            return len(text)
+
+    found = named_analyzers(["tone", ak.ComplexityAnalyzer, ak.NumericalAnalyzer(), loud, Own()])
+    assert [each.name for each in found] == ["tone", "complexity", "numerical", "loud", "Own"]
+    renamed = named_analyzers({"mine": "tone", "other": loud})
+    assert [each.name for each in renamed] == ["mine", "other"]
+    assert named_analyzers(loud)[0].examine("Yes!").finding.score == 1.0
+
+
+def test_two_analyzers_of_one_name_and_none_and_a_non_analyzer_are_refused():
+    """Rows of two analyzers could not be told apart; an empty list and a number are no analyzers."""
+    with pytest.raises(ConfigurationError, match="two analyzers are called 'tone'"):
+        named_analyzers(["tone", "tone"])
+    with pytest.raises(ConfigurationError, match="is empty"):
+        named_analyzers([])
+    with pytest.raises(ConfigurationError, match="42 is no analyzer"):
+        named_analyzers([42])

@@ -1,0 +1,200 @@
+"""The command line: what it writes, and that everything wrong ends in one sentence and exit code 2."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fakes.ollama import FakeOllama
+
+from analysis_kit.cli import main
+from analysis_kit.errors import AnalysisKitError
+
+DATA = Path(__file__).parent.parent / "data"
+CALL = str(DATA / "perihel_q1_2025.vtt")
+
+
+@pytest.fixture(autouse=True)
+def _quiet_logging():
+    import logging
+
+    logger = logging.getLogger("analysis_kit")
+    before = (list(logger.handlers), logger.level, logger.propagate)
+    yield
+    logger.handlers, logger.level, logger.propagate = before
+
+
+def _fails(argv, capsys, folder):
+    """Run a command that must fail; return its one sentence."""
+    before = sorted(folder.iterdir())
+    assert main(argv) == 2
+    err = capsys.readouterr().err.strip()
+    assert err.startswith("analysis-kit: ")
+    assert "Traceback" not in err
+    assert len(err.splitlines()) == 1, err
+    assert sorted(folder.iterdir()) == before
+    with pytest.raises((AnalysisKitError, OSError)):
+        main([*argv, "--debug"])
+    capsys.readouterr()
+    return err
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "empty"),
+        (b"\x00\x01\x02\xff\xfe\x00" * 50, "binary"),
+        (b"Just a few words about the weather, and nobody who says them.", "Operator"),
+        (b"%PDF-1.7 something", "PDF"),
+    ],
+)
+@pytest.mark.parametrize("command", ["report", "analyze"])
+def test_a_file_that_is_no_transcript(content, words, command, folder, capsys):
+    """Empty, binary, unlabelled and PDF files are named with what was expected."""
+    (folder / "call.txt").write_bytes(content)
+    err = _fails(
+        [command, "call.txt", "-o", f"out.{'html' if command == 'report' else 'csv'}"], capsys, folder
+    )
+    assert "call.txt" in err
+    assert words.lower() in err.lower()
+
+
+def test_a_file_that_is_not_there(folder, capsys):
+    """A missing file is named."""
+    assert "nope.txt" in _fails(["analyze", "nope.txt"], capsys, folder)
+
+
+def test_an_unknown_analyzer_offers_the_nearest(folder, capsys):
+    """A misspelt analyzer's name is met with the one that was meant."""
+    assert "'tone'" in _fails(["analyze", CALL, "--analyzers", "tonne"], capsys, folder)
+
+
+def test_a_server_that_does_not_answer(folder, capsys, monkeypatch):
+    """An OLLAMA_HOST that cannot be reached is an error with the ways out, and no fall back to the rules."""
+    from analysis_kit.settings import reset_settings
+
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
+    reset_settings()
+    err = _fails(["report", CALL], capsys, folder)
+    assert "127.0.0.1:9" in err
+    assert "OLLAMA_HOST" in err
+
+
+def test_no_model_and_several_models(folder, capsys, monkeypatch):
+    """A server without a model, and one with several and none named, say which there are."""
+    with FakeOllama(models=("a:latest", "b:latest")) as fake:
+        err = _fails(["analyze", CALL, "--hosts", fake.url, "--analyzers", "sentiment"], capsys, folder)
+        assert "a:latest" in err
+    with FakeOllama(models=()) as fake:
+        assert "model" in _fails(
+            ["analyze", CALL, "--hosts", fake.url, "--analyzers", "sentiment"], capsys, folder
+        )
+
+
+def test_places_that_cannot_take_the_file(folder, capsys):
+    """A folder that is not there, a folder as file, and an ending nobody knows are refused before the work."""
+    assert "does not exist" in _fails(
+        ["report", CALL, "--analyzers", "tone", "-o", "no/where.html"], capsys, folder
+    )
+    assert "is a folder" in _fails(["report", CALL, "--analyzers", "tone", "-o", "."], capsys, folder)
+    assert ".csv" in _fails(["analyze", CALL, "-o", "rows.xyz"], capsys, folder)
+
+
+def test_a_template_that_is_no_notebook(folder, capsys):
+    """A template that cannot be read as a notebook is named."""
+    (folder / "bad.ipynb").write_text("{")
+    assert "bad.ipynb" in _fails(
+        ["report", CALL, "--analyzers", "tone", "--template", "bad.ipynb"], capsys, folder
+    )
+
+
+def test_demo_and_hosts_exclude_each_other(folder, capsys):
+    """Two servers at once are refused."""
+    assert "--demo" in _fails(["analyze", CALL, "--demo", "--hosts", "localhost"], capsys, folder)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="RLIMIT_FSIZE is POSIX")
+@pytest.mark.parametrize("command", ["report", "analyze"])
+def test_a_full_disk_leaves_the_earlier_file_alone(command, folder):
+    """Where the file cannot be written whole, nothing half is left, the old file stays, and one sentence says why."""
+    out = folder / ("out.html" if command == "report" else "out.csv")
+    out.write_text("earlier")
+    code = (
+        "import resource, signal, sys\n"
+        "from analysis_kit.cli import main\n"
+        "from analysis_kit.report import render\n"
+        "write = render.write_whole\n"
+        "def full(target, text):\n"
+        "    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))\n"
+        "    write(target, text)\n"
+        "render.write_whole = full\n"
+        f"sys.exit(main(['{command}', {CALL!r}, '--analyzers', 'tone', '-o', {str(out)!r}]))\n"
+    )
+    env = {**os.environ, "ANALYSIS_KIT_CACHE_URL": "memory:"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env)
+    assert run.returncode == 2, run.stderr
+    assert "cannot be written" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert out.read_text() == "earlier"
+    assert [path.name for path in folder.iterdir()] == [out.name]
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.json", "rows.parquet"])
+def test_analyze_writes_the_table(name, folder, capsys):
+    """Each format holds one row per unit and analyzer."""
+    assert (
+        main(["analyze", CALL, "--analyzers", "tone,complexity", "--by", "section,speaker", "-o", name]) == 0
+    )
+    assert name in capsys.readouterr().out
+    if name.endswith("csv"):
+        with (folder / name).open(encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    elif name.endswith("json"):
+        rows = json.loads((folder / name).read_text())
+    else:
+        import pandas as pd
+
+        rows = pd.read_parquet(folder / name).to_dict("records")
+    assert {row["analyzer"] for row in rows} == {"tone", "complexity"}
+    assert {row["by"] for row in rows} == {"section", "speaker"}
+
+
+def test_json_logs_are_json(folder, capsys):
+    """With --log-json each record on stderr is one JSON object with level, logger and message."""
+    with FakeOllama(
+        slots=1, delay_s=0.02, answer=lambda _: '{"label": "neutral", "score": 0, "confidence": 1}'
+    ) as fake:
+        argv = [
+            "analyze",
+            str(DATA / "tarnbrook_q3_2025.txt"),
+            "--hosts",
+            fake.url,
+            "--analyzers",
+            "sentiment",
+        ]
+        assert main([*argv, "--by", "section", "--workers", "4", "--log-json"]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    assert any(
+        "OLLAMA_NUM_PARALLEL" in record["message"] and record["level"] == "WARNING" for record in records
+    )
+
+
+def test_doctor_says_what_is_there(folder, capsys):
+    """Versions, extras, the server with its slots, the model file and the cache, one line each."""
+    with FakeOllama(slots=2, delay_s=0.02, answer=lambda _: "word " * 20) as fake:
+        assert main(["doctor", "--hosts", fake.url]) == 0
+    out = capsys.readouterr().out
+    for words in ("Python", "extra local", fake.url, "demo model", "cache"):
+        assert words in out
