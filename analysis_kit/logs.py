@@ -30,7 +30,9 @@ class JsonFormatter(logging.Formatter):
 def configure_logging(level: str = "WARNING", *, json: bool = False) -> None:
     """Send the kit's records of ``level`` and above to stderr; called by the command line only."""
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter() if json else logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(
+        JsonFormatter() if json else logging.Formatter("%(levelname)s %(name)s: %(message)s")
+    )
     logger = logging.getLogger("analysis_kit")
     logger.handlers = [handler]
     logger.setLevel(level)

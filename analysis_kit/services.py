@@ -1,9 +1,9 @@
-"""The composition root: the one place that knows which class stands for what."""
+"""The composition root: the one place that knows which class stands for what.
+
+Each factory takes the settings as a service of their own, so that overriding or registering `Settings` reaches all.
+"""
 
 from __future__ import annotations
-
-from collections.abc import Callable, Hashable
-from typing import Any
 
 from analysis_kit.analyzers.complexity import ComplexityAnalyzer
 from analysis_kit.analyzers.deception import DeceptionAnalyzer
@@ -17,18 +17,27 @@ from analysis_kit.monitor.monitor import PerformanceMonitor
 from analysis_kit.ollama.pool import OllamaConnectionPool
 from analysis_kit.settings import Settings, get_settings
 
+_ANALYZERS = (
+    LexiconSentimentAnalyzer,
+    ComplexityAnalyzer,
+    NumericalAnalyzer,
+    DeceptionAnalyzer,
+    SentimentAnalyzer,
+)
+
 
 def setup_default_services(
     container: DIContainer | None = None, settings: Settings | None = None
 ) -> DIContainer:
     """Register pool, cache, monitor, engine and analyzers, each made from the settings on first use.
 
-    What is registered already stays, so that it may be called again, and after registrations of your own.
+    What is registered already stays, so it may be called again, and after registrations of one's own. Other
+    ``settings`` than those of the former call take their place, and what was made from them is made anew.
 
     Parameters
     ----------
     container : DIContainer, optional
-        Default: the process-wide one.
+        Default: the process-wide one, which `analyze` and the ``get_*`` functions ask.
     settings : Settings, optional
         Default: the process-wide ones.
 
@@ -43,37 +52,43 @@ def setup_default_services(
     <AsyncAnalysisEngine 4 workers on threads, on_error='raise'>
     """
     box = container if container is not None else get_container()
-    values = settings if settings is not None else get_settings()
-    factories: dict[Hashable, Callable[[], Any]] = {
-        Settings: lambda: values,
-        ResultCache: lambda: open_cache(values.CACHE_URL),
-        PerformanceMonitor: lambda: PerformanceMonitor(
-            values.ENABLE_PERFORMANCE_MONITORING,
-            values.PERFORMANCE_ALERT_THRESHOLD,
-            values.PERFORMANCE_MAX_METRICS,
-        ),
-        OllamaConnectionPool: lambda: OllamaConnectionPool(
-            values.OLLAMA_POOL_SIZE,
-            values.OLLAMA_MAX_OVERFLOW,
-            values.OLLAMA_CONNECTION_TIMEOUT,
-            values.OLLAMA_RECYCLE_AFTER,
-            hosts=values.OLLAMA_HOST or None,
-        ),
-        AsyncAnalysisEngine: lambda: AsyncAnalysisEngine(
-            values.ASYNC_MAX_WORKERS, values.ASYNC_USE_PROCESSES
-        ),
-    }
-    known = set(box.registrations())
-    for kind, factory in factories.items():
-        if kind not in known:
-            box.register_singleton(kind, factory=factory)
-    for analyzer in (
-        LexiconSentimentAnalyzer,
-        ComplexityAnalyzer,
-        NumericalAnalyzer,
-        DeceptionAnalyzer,
-        SentimentAnalyzer,
+    if Settings not in box or (settings is not None and box.resolve(Settings) != settings):
+        box.register_singleton(Settings, instance=settings if settings is not None else get_settings())
+    for kind, factory in (
+        (ResultCache, _cache),
+        (PerformanceMonitor, _monitor),
+        (OllamaConnectionPool, _pool),
+        (AsyncAnalysisEngine, _engine),
     ):
-        if analyzer not in known:
-            box.register_transient(analyzer, factory=analyzer)
+        if kind not in box:
+            box.register_singleton(kind, factory=factory)
+    for analyzer in _ANALYZERS:
+        if analyzer not in box:
+            box.register_transient(analyzer)
     return box
+
+
+def _cache(settings: Settings) -> ResultCache:
+    return open_cache(settings.CACHE_URL)
+
+
+def _monitor(settings: Settings) -> PerformanceMonitor:
+    return PerformanceMonitor(
+        settings.ENABLE_PERFORMANCE_MONITORING,
+        settings.PERFORMANCE_ALERT_THRESHOLD,
+        settings.PERFORMANCE_MAX_METRICS,
+    )
+
+
+def _pool(settings: Settings) -> OllamaConnectionPool:
+    return OllamaConnectionPool(
+        settings.OLLAMA_POOL_SIZE,
+        settings.OLLAMA_MAX_OVERFLOW,
+        settings.OLLAMA_CONNECTION_TIMEOUT,
+        settings.OLLAMA_RECYCLE_AFTER,
+        hosts=settings.OLLAMA_HOST or None,
+    )
+
+
+def _engine(settings: Settings) -> AsyncAnalysisEngine:
+    return AsyncAnalysisEngine(settings.ASYNC_MAX_WORKERS, settings.ASYNC_USE_PROCESSES)

@@ -236,7 +236,10 @@ def test_a_row_marks_its_evidence_and_escapes_all_text():
 def test_the_explorer_shows_the_row_that_is_chosen():
     """The page follows the choice, and nothing to show is an empty page."""
     rows = [
-        (Row("d", "section", name, 0, "tone", status="done", examined=Examined(Finding(label=name))), f"text {name}")
+        (
+            Row("d", "section", name, 0, "tone", status="done", examined=Examined(Finding(label=name))),
+            f"text {name}",
+        )
         for name in ("one", "two")
     ]
     box = explorer(rows)

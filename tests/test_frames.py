@@ -1,4 +1,3 @@
-# ruff: noqa: N802 - tests are named by the id of the published case they keep
 """Frames: fixed columns and dtypes, the same on pandas 2.2 and 3.x."""
 
 from __future__ import annotations

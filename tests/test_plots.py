@@ -1,4 +1,3 @@
-# ruff: noqa: N802 - tests are named by the id of the published case they keep
 """Plots: asserted on the data they draw, and on what surrounds it; pictures are looked at by people."""
 
 from __future__ import annotations

@@ -8,9 +8,21 @@ import sys
 
 import analysis_kit
 
-HEAVY = (
-    "pandas numpy scipy matplotlib ipywidgets IPython pydantic_settings distributed nbconvert papermill xllamacpp requests asyncio"
-).split()
+HEAVY = [
+    "pandas",
+    "numpy",
+    "scipy",
+    "matplotlib",
+    "ipywidgets",
+    "IPython",
+    "pydantic_settings",
+    "distributed",
+    "nbconvert",
+    "papermill",
+    "xllamacpp",
+    "requests",
+    "asyncio",
+]
 
 
 def _in_a_fresh_interpreter(code: str) -> str:

@@ -201,7 +201,7 @@ def test_thirteen_sentiment_requests_at_two_clients(server):
     ) * 3:
         started = time.perf_counter()
         with ThreadPoolExecutor(2) as threads:
-            replies = list(threads.map(lambda text: one(text, form), sorted(texts, key=len, reverse=True)))  # noqa: B023
+            replies = list(threads.map(lambda text: one(text, form), sorted(texts, key=len, reverse=True)))
         wall = time.perf_counter() - started
         walls.setdefault(name, []).append(wall)
         prompt, made = (sum(reply[f"{key}_count"] for reply in replies) for key in ("prompt_eval", "eval"))

@@ -32,7 +32,7 @@ def tasks_of(calls):
 
 
 async def wait_for(condition):
-    while not condition():  # noqa: ASYNC110 - a condition of other threads
+    while not condition():
         await asyncio.sleep(0.001)
 
 

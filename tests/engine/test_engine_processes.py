@@ -263,7 +263,7 @@ def test_cancel_kills_the_workers_and_the_next_run_has_new_ones(tmp_path):
 
     async def main(engine):
         task = asyncio.create_task(engine.analyze_sections_parallel(UNITS, block))
-        while not note.exists() or len(note.read_text().split()) < 2:  # noqa: ASYNC110 - another process writes it
+        while not note.exists() or len(note.read_text().split()) < 2:
             await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -334,7 +334,7 @@ def test_rate_limit_over_an_executor_can_be_cancelled():
         engine = AsyncAnalysisEngine(2, executor=Inline(), rate_limit="1/day")
         tasks = [Task(n, "t", f"u{n}", 0, functools.partial(abs, n)) for n in range(5)]
         running = asyncio.create_task(engine.run_tasks(tasks, on_outcome=done.append))
-        while not done:  # noqa: ASYNC110 - a callback fills it
+        while not done:
             await asyncio.sleep(0.001)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):

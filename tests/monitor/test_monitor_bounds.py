@@ -1,4 +1,3 @@
-# ruff: noqa: N802 - tests are named by the id of the published case they keep
 """Bounds: raw measurements, names and alerts stay few while sums stay exact, also while many threads write and read."""
 
 from __future__ import annotations

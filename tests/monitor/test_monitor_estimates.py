@@ -1,4 +1,3 @@
-# ruff: noqa: N802 - tests are named by the id of the published case they keep
 """Statistics: each formula against its source, and honest about samples that are too small or correlated."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: N802 - tests are named by the id of the published case they keep
 """Exports: strict JSON, written whole or not at all; Prometheus and OpenTelemetry by their own conventions."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: N802 - tests are named by the id of the published case they keep
 """Measuring: as a context and as a decorator, in threads, tasks and generators, with failures and odd input."""
 
 from __future__ import annotations
