@@ -66,6 +66,10 @@ def _server(host: str, model: str | None, *, probe: bool) -> Iterator[str]:
             chosen = model or (client.default_model() if names else None)
         if probe and chosen:
             found = probe_slots(host, chosen)
-            yield f"server {host}: {found.note} {found.advice}"
+            most = "more" if found.high is None else found.high
+            yield (
+                f"server {host}: {found.slots} requests at once, measured in {found.calls} calls ({found.low} to {most}). "
+                f"{' '.join(filter(None, (found.note, found.advice)))}"
+            )
     except AnalysisKitError as exc:
         yield f"server {host}: {exc}"

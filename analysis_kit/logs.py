@@ -7,33 +7,68 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
+from analysis_kit.errors import ConfigurationError
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a record: time (UTC), level, logger, message, and the fields given by ``extra=``."""
+    """One JSON object a record, in ASCII on one line: ``time`` (UTC), ``level``, ``logger``, ``message``, and the fields given by ``extra=``.
+
+    An exception comes as ``exception``, a stack as ``stack``. What JSON cannot hold becomes its text.
+
+    Examples
+    --------
+    >>> record = logging.makeLogRecord({"name": "mine", "levelname": "INFO", "msg": "slow: %s", "args": ("tone",), "wait_s": 2})
+    >>> json.loads(JsonFormatter().format(record))["wait_s"]
+    2
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line."""
         fields: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
         }
-        fields |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        # a field of a record of somebody else's may have any name; those above are the record's own
+        fields = {**{name: value for name, value in vars(record).items() if name not in _STANDARD}, **fields}
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
-        return json.dumps(fields, default=str)
+        if record.stack_info:
+            fields["stack"] = record.stack_info
+        try:
+            return json.dumps(fields, default=str, allow_nan=False)
+        except (TypeError, ValueError):  # NaN, keys that are no text, values that contain themselves
+            return json.dumps(
+                {name: value if isinstance(value, str) else repr(value) for name, value in fields.items()}
+            )
 
 
 def configure_logging(level: str = "WARNING", *, json: bool = False) -> None:
-    """Send the kit's records of ``level`` and above to stderr; called by the command line only."""
+    """Send the kit's records of ``level`` and above to stderr; called by the command line only.
+
+    Parameters
+    ----------
+    level : str, default "WARNING"
+        DEBUG, INFO, WARNING, ERROR or CRITICAL, in any case.
+    json : bool, default False
+        One JSON object a line, see `JsonFormatter`, in place of text.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such level.
+    """
+    number = logging.getLevelNamesMapping().get(level.upper())
+    if number is None:
+        raise ConfigurationError(f"log level {level!r}: use DEBUG, INFO, WARNING, ERROR or CRITICAL")
     handler = logging.StreamHandler()
     handler.setFormatter(
         JsonFormatter() if json else logging.Formatter("%(levelname)s %(name)s: %(message)s")
     )
     logger = logging.getLogger("analysis_kit")
     logger.handlers = [handler]
-    logger.setLevel(level)
+    logger.setLevel(number)
     logger.propagate = False

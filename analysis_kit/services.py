@@ -48,8 +48,9 @@ def setup_default_services(
 
     Examples
     --------
-    >>> setup_default_services(DIContainer()).resolve(AsyncAnalysisEngine)
-    <AsyncAnalysisEngine 4 workers on threads, on_error='raise'>
+    >>> container = setup_default_services(DIContainer(), Settings(OLLAMA_POOL_SIZE=6))
+    >>> container.resolve(OllamaConnectionPool).pool_size
+    6
     """
     box = container if container is not None else get_container()
     if Settings not in box or (settings is not None and box.resolve(Settings) != settings):

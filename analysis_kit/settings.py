@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import logging
 import os
 import sys
 import threading
@@ -18,6 +19,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from analysis_kit.errors import ConfigurationError
 
 PREFIX = "ANALYSIS_KIT_"
+_log = logging.getLogger(__name__)
+_named: set[str] = set()  # variables that were named as unknown; once is enough
 
 
 class Settings(BaseSettings):
@@ -95,7 +98,7 @@ class Settings(BaseSettings):
         if "OLLAMA_HOST" in values:
             # under the first alias, so that no variable of the environment can win over the keyword
             values[f"{PREFIX}OLLAMA_HOST"] = values.pop("OLLAMA_HOST")
-        _refuse_unknown(os.environ)
+        _refuse_misspelt(os.environ)
         try:
             super().__init__(**values)
         except ValidationError as exc:
@@ -131,7 +134,7 @@ def load_settings(*, env_file: str | Path | None = None, **values: Any) -> Setti
             f"the settings file {str(path)!r} does not exist or is no file; name one that does."
         )
     found = {name: text for name, text in dotenv_values(path).items() if text and not os.environ.get(name)}
-    _refuse_unknown(found)
+    _refuse_misspelt(found)
     known = {
         name: found.get(PREFIX + name) or (found.get(name) if name == "OLLAMA_HOST" else None)
         for name in Settings.model_fields
@@ -217,14 +220,23 @@ def _exchange(replacement: Settings | None) -> Settings | None:
     return before
 
 
-def _refuse_unknown(environment: Mapping[str, Any]) -> None:
-    names = [PREFIX + name for name in Settings.model_fields]
+def _refuse_misspelt(environment: Mapping[str, Any]) -> None:
+    """Refuse a variable that looks like one of ours with a slip; name any other that is none, and go on."""
     for variable in environment:
-        if variable.startswith(PREFIX) and variable not in names:
-            close = difflib.get_close_matches(variable, names, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known are: {', '.join(names)}."
+        name = variable.removeprefix(PREFIX)
+        if name == variable or name in Settings.model_fields:
+            continue
+        close = difflib.get_close_matches(name.upper(), Settings.model_fields, n=1, cutoff=0.75)
+        if close:
             raise ConfigurationError(
-                f"{variable}={environment[variable]!r} is no setting of this package; {hint}"
+                f"{variable}={environment[variable]!r} is no setting of this package; did you mean {PREFIX}{close[0]}?"
+            )
+        if variable not in _named:
+            _named.add(variable)
+            _log.warning(
+                "%s is no setting of this package and is passed over; known are: %s",
+                variable,
+                ", ".join(PREFIX + known for known in Settings.model_fields),
             )
 
 

@@ -222,19 +222,28 @@ def test_C9_a_cancel_during_the_backoff_leaves_at_once(how):
     waiting = threading.Event()
     unsubscribe = events.subscribe(lambda event: isinstance(event, events.RetryScheduled) and waiting.set())
     retried = exponential_backoff_retry(base_s=600, max_wait_s=600)
-    analyze = retried(lambda _: flaky()) if how == "plain" else None
-    if how == "async":
+    left = threading.Event()
 
-        @retried
-        async def analyze(_):
-            return flaky()
+    def analyze(_):
+        try:
+            retried(flaky)()
+        finally:
+            left.set()
+
+    async def analyze_later(_):
+        try:
+            await retried(flaky.later)()
+        finally:
+            left.set()
 
     async def main():
-        task = asyncio.create_task(AsyncAnalysisEngine(1).analyze_sections_parallel({"a": ""}, analyze))
+        call = analyze if how == "plain" else analyze_later
+        task = asyncio.create_task(AsyncAnalysisEngine(1).analyze_sections_parallel({"a": ""}, call))
         await asyncio.to_thread(waiting.wait, 30)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        assert left.is_set()
 
     try:
         asyncio.run(main())

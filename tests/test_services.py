@@ -53,7 +53,7 @@ def test_the_parts_are_made_from_the_settings(container):
     assert list(pool.hosts) == ["http://127.0.0.1:9"]
     assert (monitor.enabled, monitor.alert_threshold) == (False, 1.5)
     assert container.resolve(ResultCache).stats()["place"] == "memory"
-    assert "2 workers" in repr(container.resolve(AsyncAnalysisEngine))
+    assert container.resolve(AsyncAnalysisEngine).max_workers == 2
     assert isinstance(container.resolve(SentimentAnalyzer), LLMAnalyzer)
     assert container.registrations()[SentimentAnalyzer].lifetime is Lifetime.TRANSIENT
 

@@ -17,9 +17,9 @@ import typing
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
-from analysis_kit.container.building import Holder, Plan, compose, constant, drive, lasting
+from analysis_kit.container.building import Plan, Scope, compose, constant, drive, lasting
 from analysis_kit.container.recipes import (
     NOTHING,
     Lifetime,
@@ -45,117 +45,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-_Make = Callable[..., Any]
+_Make = Callable[..., Any] | None
 _log = logging.getLogger(__name__)
 _COLLECTIONS: dict[Any, Any] = {list: list, tuple: tuple, Sequence: list, Iterable: list}
-
-
-class Scope(Holder):
-    """Services of one piece of work, a document or a task; leaving ``with`` or ``async with`` disposes them.
-
-    Open one with `create_scope`; the container itself is the outermost.
-    """
-
-    __slots__ = ("_calls", "_open", "_root")
-
-    def __init__(self, root: DIContainer) -> None:
-        self._made, self._building, self._tails = {}, {}, []  # as Holder does, without the cost of a call
-        self._root: DIContainer = root
-        self._calls: dict[Hashable, Callable[[Any], Any]] = root._scope_calls
-        self._open = True
-
-    @overload
-    def resolve(self, key: type[T]) -> T: ...
-    @overload
-    def resolve(self, key: Hashable) -> Any: ...
-    def resolve(self, key: Any) -> Any:
-        """Return the service registered for ``key``, built with all it needs; ``list[Base]`` gives all of a kind.
-
-        Raises
-        ------
-        ServiceNotFoundError
-            If nothing is registered for it or for what it needs; the message has the line to add.
-        CircularDependencyError, CaptiveDependencyError
-            If services need each other, or a longer-lived one would hold a scoped one.
-        ContainerError
-            If it must be awaited to be built (see `aresolve`), or the scope is closed.
-        """
-        call = self._calls.get(key)
-        return call(self) if call is not None else self._resolve_first(key)
-
-    async def aresolve(self, key: Hashable) -> Any:
-        """Do as `resolve` does, awaiting asynchronous factories and context managers."""
-        return await self._demand(key).acall(self)
-
-    def find(self, key: Hashable) -> Any:
-        """Return the service if anything is registered for ``key``, else None."""
-        call = self._calls.get(key)
-        if call is not None:
-            return call(self)
-        return self._resolve_first(key) if key in self._root else None
-
-    def create_scope(self) -> Scope:
-        """Return a new scope; scopes are independent, so that no task closes the services of another."""
-        return Scope(self._root)
-
-    def close(self) -> None:
-        """Dispose what was built here, the youngest first; all disposals are tried before a failure is raised."""
-        self.__exit__(None, None, None)
-
-    async def aclose(self) -> None:
-        """Do as `close` does, awaiting what must be awaited."""
-        await self.__aexit__(None, None, None)
-
-    def __enter__(self) -> typing.Self:
-        return self
-
-    def __exit__(self, *body: object) -> None:
-        self._shut()
-        if self._tails:
-            drive(self.leave(self._tails[:], body, wait=False))
-
-    async def __aenter__(self) -> typing.Self:
-        return self
-
-    async def __aexit__(self, *body: object) -> None:
-        self._shut()
-        await self.leave(self._tails[:], body, wait=True)
-
-    def _shut(self) -> None:
-        self._open, self._calls = False, {}
-        self._made.clear()  # forgotten before it is disposed, so that nobody is handed a closed service
-
-    def _resolve_first(self, key: Hashable) -> Any:
-        root, plan = self._root, self._demand(key)
-        value = plan.call(self)
-        recipe = root._find(key)
-        if recipe is not None and recipe.lifetime is Lifetime.SINGLETON:
-            with root._lock:
-                if root._plans.get(recipe) is plan and root._made.get(recipe) is value:
-                    self._calls[key] = lambda _: value
-        return value
-
-    def _demand(self, key: Hashable) -> Plan:
-        plan = self._plan_for(key)
-        if plan is None:
-            raise not_found(key, self._root._now().values())
-        return plan
-
-    def _plan_for(self, key: Hashable) -> Plan | None:
-        root = self._root
-        with root._lock:
-            if not self._open:
-                raise ContainerError("this scope is closed; open another: container.create_scope()")
-            plan = root._supply(key, (), [])
-            if plan is None:
-                return None
-            if plan.scoped is not None and self is root:
-                raise CaptiveDependencyError(
-                    f"{name_of(key)} is or needs the scoped {name_of(plan.scoped.key)}, and the container itself is no "
-                    f"scope; use: with container.create_scope() as scope: scope.resolve({name_of(key)})"
-                )
-            self._calls[key] = plan.call
-        return plan
 
 
 class DIContainer(Scope):
@@ -194,12 +86,7 @@ class DIContainer(Scope):
         _containers.add(self)
 
     def register_singleton(
-        self,
-        key: Hashable,
-        implementation: _Make | None = None,
-        *,
-        factory: _Make | None = None,
-        instance: Any = NOTHING,
+        self, key: Hashable, implementation: _Make = None, *, factory: _Make = None, instance: Any = NOTHING
     ) -> None:
         """Register one object for the container's life.
 
@@ -222,35 +109,20 @@ class DIContainer(Scope):
         self._register(Lifetime.SINGLETON, key, implementation, factory, instance)
 
     def register_transient(
-        self,
-        key: Hashable,
-        implementation: _Make | None = None,
-        *,
-        factory: _Make | None = None,
-        instance: Any = NOTHING,
+        self, key: Hashable, implementation: _Make = None, *, factory: _Make = None, instance: Any = NOTHING
     ) -> None:
         """Register a service made anew each time; parameters as in `register_singleton`, without ``instance``."""
         self._register(Lifetime.TRANSIENT, key, implementation, factory, instance)
 
     def register_scoped(
-        self,
-        key: Hashable,
-        implementation: _Make | None = None,
-        *,
-        factory: _Make | None = None,
-        instance: Any = NOTHING,
+        self, key: Hashable, implementation: _Make = None, *, factory: _Make = None, instance: Any = NOTHING
     ) -> None:
         """Register a service made once a scope; parameters as in `register_singleton`, without ``instance``."""
         self._register(Lifetime.SCOPED, key, implementation, factory, instance)
 
     @contextlib.contextmanager
     def override(
-        self,
-        key: Hashable,
-        implementation: _Make | None = None,
-        *,
-        factory: _Make | None = None,
-        instance: Any = NOTHING,
+        self, key: Hashable, implementation: _Make = None, *, factory: _Make = None, instance: Any = NOTHING
     ) -> Iterator[None]:
         """Within the block, on every thread, ``key`` gives this; singletons that use it are made anew for the block."""
         layer: dict[Hashable, Recipe] = {}
@@ -357,9 +229,6 @@ class DIContainer(Scope):
         with self._lock:
             self._made.clear()
             self._forget_plans()  # a container can be used again
-
-    def _closes(self, recipe: Recipe) -> bool:
-        return recipe.lifetime is Lifetime.SINGLETON
 
     def _register(
         self, lifetime: Lifetime, key: Hashable, implementation: Any, factory: Any, instance: Any
@@ -494,7 +363,7 @@ class DIContainer(Scope):
         return lasting(recipe, parts, self)
 
 
-async def _itself(holder: Holder) -> Holder:
+async def _itself(holder: Scope) -> Scope:
     return holder
 
 

@@ -8,13 +8,19 @@ import inspect
 import logging
 import threading
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterator
+from typing import Any, NamedTuple, Self, TypeVar, overload
 
-from analysis_kit.container.recipes import NOTHING, Lifetime, Recipe, circular, name_of
-from analysis_kit.errors import ContainerError
+from analysis_kit.container.recipes import NOTHING, Lifetime, Recipe, circular, name_of, not_found
+from analysis_kit.errors import CaptiveDependencyError, ContainerError
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
+_GENERATORS = (
+    contextlib.ContextDecorator,
+    contextlib.AsyncContextDecorator,
+)  # what contextlib makes of generators
 _DISPOSABLE = ("__enter__", "__aenter__", "close", "aclose")
 
 
@@ -80,26 +86,128 @@ class _Guard:
             )
 
 
-class Holder:
-    """Keeps what was built, each service once, and disposes it, the youngest first."""
+class Scope:
+    """Services of one piece of work, a document or a task; leaving ``with`` or ``async with`` disposes them.
 
-    __slots__ = ("__weakref__", "_building", "_guard", "_made", "_tails")
+    Open one with `create_scope`; the container itself is the outermost.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("__weakref__", "_building", "_calls", "_guard", "_made", "_open", "_root", "_tails")
+
+    def __init__(self, root: Any) -> None:
         self._made: dict[Recipe, Any] = {}
         self._building: dict[Recipe, list[Any]] = {}
         self._tails: list[
             tuple[Recipe, Callable[..., Any], bool]
         ] = []  # recipe, how to leave it, whether to await
+        self._root = root
+        self._calls: dict[Hashable, Callable[[Any], Any]] = root._scope_calls
+        self._open = True
+
+    @overload
+    def resolve(self, key: type[T]) -> T: ...
+    @overload
+    def resolve(self, key: Hashable) -> Any: ...
+    def resolve(self, key: Any) -> Any:
+        """Return the service registered for ``key``, built with all it needs; ``list[Base]`` gives all of a kind.
+
+        Raises
+        ------
+        ServiceNotFoundError
+            If nothing is registered for it or for what it needs; the message has the line to add.
+        CircularDependencyError, CaptiveDependencyError
+            If services need each other, or a longer-lived one would hold a scoped one.
+        ContainerError
+            If it must be awaited to be built (see `aresolve`), or the scope is closed.
+        """
+        call = self._calls.get(key)
+        return call(self) if call is not None else self._resolve_first(key)
+
+    async def aresolve(self, key: Hashable) -> Any:
+        """Do as `resolve` does, awaiting asynchronous factories and context managers."""
+        return await self._demand(key).acall(self)
+
+    def find(self, key: Hashable) -> Any:
+        """Return the service if anything is registered for ``key``, else None."""
+        call = self._calls.get(key)
+        if call is not None:
+            return call(self)
+        return self._resolve_first(key) if key in self._root else None
+
+    def create_scope(self) -> Scope:
+        """Return a new scope; scopes are independent, so that no task closes the services of another."""
+        return Scope(self._root)
+
+    def close(self) -> None:
+        """Dispose what was built here, the youngest first; all disposals are tried before a failure is raised."""
+        self.__exit__(None, None, None)
+
+    async def aclose(self) -> None:
+        """Do as `close` does, awaiting what must be awaited."""
+        await self.__aexit__(None, None, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *body: object) -> None:
+        self._shut()
+        if self._tails:
+            drive(self.leave(self._tails[:], body, wait=False))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *body: object) -> None:
+        self._shut()
+        await self.leave(self._tails[:], body, wait=True)
+
+    def _shut(self) -> None:
+        self._open, self._calls = False, {}
+        self._made.clear()  # forgotten before it is disposed, so that nobody is handed a closed service
+
+    def _resolve_first(self, key: Hashable) -> Any:
+        root, plan = self._root, self._demand(key)
+        value = plan.call(self)
+        recipe = root._find(key)
+        if recipe is not None and recipe.lifetime is Lifetime.SINGLETON:
+            with root._lock:
+                if root._plans.get(recipe) is plan and root._made.get(recipe) is value:
+                    self._calls[key] = lambda _: value
+        return value
+
+    def _demand(self, key: Hashable) -> Plan:
+        plan = self._plan_for(key)
+        if plan is None:
+            raise not_found(key, self._root._now().values())
+        return plan
+
+    def _plan_for(self, key: Hashable) -> Plan | None:
+        root = self._root
+        with root._lock:
+            if not self._open:
+                raise ContainerError("this scope is closed; open another: container.create_scope()")
+            plan = root._supply(key, (), [])
+            if plan is None:
+                return None
+            if plan.scoped is not None and self is root:
+                raise CaptiveDependencyError(
+                    f"{name_of(key)} is or needs the scoped {name_of(plan.scoped.key)}, and the container itself is no "
+                    f"scope; use: with container.create_scope() as scope: scope.resolve({name_of(key)})"
+                )
+            self._calls[key] = plan.call
+        return plan
 
     def once(self, recipe: Recipe, build: Callable[[Any], Any]) -> Any:
         """Return the one object of ``recipe``; whoever comes first builds it, with no lock held."""
         mine: list[Any] = [threading.get_ident()]
         while (found := self._building.setdefault(recipe, mine)) is not mine:
-            if not isinstance(found[0], int) and _running_loop() is not None:
-                raise needs_await(
-                    recipe, "is being built by a task, and waiting here would stop its event loop"
-                )
+            if not isinstance(found[0], int):
+                import asyncio  # loaded already, since a task builds it
+
+                if asyncio._get_running_loop() is not None:
+                    raise needs_await(
+                        recipe, "is being built by a task, whose event loop a wait here would stop"
+                    )
             with _waiting(found, recipe, mine[0]) as done:
                 if self._building.get(recipe) is found:
                     done.result()
@@ -110,8 +218,8 @@ class Holder:
             return value
         finally:
             del self._building[recipe]
-            if len(mine) > 1:
-                _tell(mine)
+            for done in mine[1:]:
+                done.set_result(None)
 
     async def aonce(self, recipe: Recipe, build: Callable[[Any], Awaitable[Any]]) -> Any:
         """Do as `once` does, awaiting what must be awaited."""
@@ -129,8 +237,8 @@ class Holder:
             return value
         finally:
             del self._building[recipe]
-            if len(mine) > 1:
-                _tell(mine)
+            for done in mine[1:]:
+                done.set_result(None)
 
     async def keep(self, recipe: Recipe, value: Any, *, wait: bool) -> Any:
         """Enter ``value`` if it is a context manager, note how it is disposed, and return the service."""
@@ -148,7 +256,8 @@ class Holder:
         if enter is not None or aenter is not None:
             entered = enter(value) if enter is not None else await aenter(value)  # type: ignore[misc]
             self._note(recipe, value.__aexit__ if enter is None else value.__exit__, awaits=enter is None)
-            return entered if kind in _GENERATORS else value
+            # a generator's service is what it yields; any other context manager is the service itself
+            return entered if isinstance(value, _GENERATORS) and not isinstance(recipe.make, type) else value
         close = getattr(value, "close", None) or getattr(value, "aclose", None)
         if callable(close) and not isinstance(value, type) and self._closes(recipe):
             self._note(recipe, lambda *_: close(), awaits=inspect.iscoroutinefunction(close))
@@ -159,8 +268,9 @@ class Holder:
             self._guard = _Guard(self._tails)
         self._tails.append((recipe, leave, awaits))
 
-    def _closes(self, _: Recipe) -> bool:
-        return True  # a scope closes its transients too; outside any scope they are their caller's
+    def _closes(self, recipe: Recipe) -> bool:
+        # a transient that is merely closable goes with its scope; outside any scope it is its caller's
+        return self is not self._root or recipe.lifetime is Lifetime.SINGLETON
 
     async def leave(self, tails: list[Any], body: tuple[Any, ...], *, wait: bool) -> None:
         """Dispose services in reverse order, all of them whatever one does; then raise what went wrong."""
@@ -169,7 +279,7 @@ class Holder:
             recipe, leave, awaits = tail
             try:
                 if awaits and not wait:
-                    raise needs_await(recipe, "is disposed asynchronously", "async with, or aclose()")  # noqa: TRY301
+                    raise needs_await(recipe, "is disposed asynchronously", "async with, or aclose()")
                 self._tails.remove(tail)
                 result = leave(*body)
                 if wait and inspect.isawaitable(result):
@@ -189,11 +299,6 @@ class Holder:
             if fatal is not None:
                 raise fatal  # an interrupt or a cancel that came while disposing
             body[1].add_note(message)
-
-
-def _tell(mine: list[Any]) -> None:
-    for done in mine[1:]:
-        done.set_result(None)
 
 
 def needs_await(recipe: Recipe, why: str, use: str = "") -> ContainerError:
@@ -238,23 +343,23 @@ def constant(value: Any) -> Plan:
     return compose(lambda: value, [], {})
 
 
-def lasting(recipe: Recipe, parts: Plan, root: Holder) -> Plan:
+def lasting(recipe: Recipe, parts: Plan, root: Scope) -> Plan:
     """Return the plan that builds from ``parts`` and keeps to the recipe's lifetime and disposal."""
     build, abuild = parts.call, parts.acall
     plain = isinstance(recipe.make, type) and not any(hasattr(recipe.make, name) for name in _DISPOSABLE)
     if not plain:
 
-        def build(holder: Holder) -> Any:
+        def build(holder: Scope) -> Any:
             return drive(holder.keep(recipe, parts.call(holder), wait=False))
 
-        async def abuild(holder: Holder) -> Any:
+        async def abuild(holder: Scope) -> Any:
             return await holder.keep(recipe, await parts.acall(holder), wait=True)
 
-    def single(_: Holder) -> Any:
+    def single(_: Scope) -> Any:
         value = made.get(recipe, NOTHING)
         return value if value is not NOTHING else root.once(recipe, build)
 
-    def scoped(holder: Holder) -> Any:
+    def scoped(holder: Scope) -> Any:
         value = holder._made.get(recipe, NOTHING)
         return value if value is not NOTHING else holder.once(recipe, build)
 
@@ -272,7 +377,7 @@ def lasting(recipe: Recipe, parts: Plan, root: Holder) -> Plan:
 
 def _guarded(recipe: Recipe, build: Callable[[Any], Any]) -> Callable[[Any], Any]:
     # a factory can ask for its own service without any hint that shows it
-    def call(holder: Holder) -> Any:
+    def call(holder: Scope) -> Any:
         with _entering(recipe, threading.get_ident()):
             return build(holder)
 
@@ -280,7 +385,7 @@ def _guarded(recipe: Recipe, build: Callable[[Any], Any]) -> Callable[[Any], Any
 
 
 def _aguarded(recipe: Recipe, build: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
-    async def acall(holder: Holder) -> Any:
+    async def acall(holder: Scope) -> Any:
         import asyncio
 
         with _entering(recipe, asyncio.current_task()):
@@ -300,25 +405,8 @@ def _entering(recipe: Recipe, me: Any) -> Iterator[None]:
         _inside.discard((recipe, me))
 
 
-def _running_loop() -> object:
-    import asyncio
-
-    return asyncio._get_running_loop()
-
-
-@contextlib.contextmanager
-def _generator() -> Iterator[None]:
-    yield
-
-
-@contextlib.asynccontextmanager
-async def _async_generator() -> AsyncIterator[None]:
-    yield
-
-
-_GENERATORS = (type(_generator()), type(_async_generator()))  # their service is the value they yield
 _BUILDERS = {
-    Holder.once.__code__,
-    Holder.aonce.__code__,
+    Scope.once.__code__,
+    Scope.aonce.__code__,
     *(f(NOTHING, NOTHING).__code__ for f in (_guarded, _aguarded)),
 }

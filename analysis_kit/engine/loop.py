@@ -223,7 +223,7 @@ def _in_thread(awaitable: Awaitable[T]) -> T:
         while thread.is_alive():
             thread.join(LOOK_S)
             if caller.was_cancelled():
-                raise asyncio.CancelledError("the surrounding task was cancelled")  # noqa: TRY301 - treated like an interrupt
+                raise asyncio.CancelledError("the surrounding task was cancelled")
     except BaseException:
         stopped.set()
         with contextlib.suppress(RuntimeError):  # its loop is closed: it has just ended

@@ -31,7 +31,7 @@ def read_notebook(path: Path | None) -> Any:
         text = source.read_text(encoding="utf-8")
         held = json.loads(text)
         if not isinstance(held, dict) or not isinstance(held.get("nbformat"), int):
-            raise ValueError("it has no 'nbformat' number, which every notebook has")  # noqa: TRY301, TRY004 - told below
+            raise ValueError("it has no 'nbformat' number, which every notebook has")  # noqa: TRY004 - told below
         notebook = nbformat.reads(text, as_version=4)
         nbformat.validate(notebook)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, nbformat.ValidationError) as exc:
@@ -54,7 +54,7 @@ def with_parameters(notebook: Any, parameters: Mapping[str, Any]) -> Any:
 
 
 def execute(notebook: Any, *, folder: Path, timeout_s: float, on_cell: Callable[[int, int], None]) -> None:
-    """Run every cell in a fresh kernel, started with ``sys.executable`` and never by a kernelspec found on the machine.
+    """Run every cell in a fresh kernel, on a thread without a running loop; the kernel is started with ``sys.executable`` and never by a kernelspec found on the machine.
 
     Parameters
     ----------
@@ -91,10 +91,11 @@ def execute(notebook: Any, *, folder: Path, timeout_s: float, on_cell: Callable[
     done = 0
     cells = sum(cell.cell_type == "code" for cell in notebook.cells)
 
-    def count(**_: Any) -> None:
+    def count(execute_reply: Mapping[str, Any], **_: Any) -> None:
         nonlocal done
-        done += 1
-        on_cell(done, cells)
+        if execute_reply["content"]["status"] == "ok":  # the cell that fails is told of, too
+            done += 1
+            on_cell(done, cells)
 
     client = nbclient.NotebookClient(
         notebook,

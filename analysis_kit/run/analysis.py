@@ -43,6 +43,8 @@ _last: AnalysisRun | None = None
 EMBEDDED_WORKERS = 2
 #: The most requests that ``max_workers="auto"`` has under way; how many it is at a time, the server's latency decides.
 AUTO_MOST = 16
+#: A run that is expected to take longer says so before it starts.
+LONG_S = 600.0
 OPEN = frozenset({"not started", "cancelled"})
 
 
@@ -186,7 +188,13 @@ class AnalysisRun:
 
         def work() -> Plan:
             current_token.set(token)
-            return self.plan()
+            plan = self.plan()
+            expected = self.estimate()
+            if expected.wall_s > LONG_S:
+                self._say(
+                    f"This will take about {expected.wall_s / 60:.0f} minutes: {expected}. limit=3 tries it first."
+                )
+            return plan
 
         return await asyncio.to_thread(work)
 
@@ -353,7 +361,7 @@ class AnalysisRun:
             mean = f"{sum(known) / len(known):+.2f}" if known else ""
             body.append((analyzer, len(rows), number["done"], number["cached"], missing, mean))
         head = ("analyzer", "rows", "done", "cached", "without answer", "mean score")
-        failed = [row for row in self._rows if row.error][:3]
+        failed = [row for row in self._rows if row.status == "failed"][:3]
         notes = [*self.notices, *(f"{row.analyzer}, {row.unit}: {row.error}" for row in failed)]
         return _html.block(
             _html.table(head, body, caption=re.sub(r"^<|>$", "", repr(self))),

@@ -12,6 +12,7 @@ import sys
 import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,7 @@ def test_added_time_per_request(server, own_listener, path, stream):
     ask_us(2), ask_llama(2)
     for count in (1, 24):
         pairs = [
-            (added_ms(lambda: ask_us(count)), added_ms(lambda: ask_llama(count))) for _ in range(REPEATS)
+            (added_ms(partial(ask_us, count)), added_ms(partial(ask_llama, count))) for _ in range(REPEATS)
         ]
         over = statistics.median(mine[0] - theirs[0] for mine, theirs in pairs)
         tokens = pairs[0][0][1]

@@ -13,6 +13,7 @@ import textwrap
 import threading
 
 import pytest
+from fakes.ollama import FakeOllama, Play
 
 from analysis_kit.cancellation import CancelToken, current_token, sleep
 from analysis_kit.engine.engine import AsyncAnalysisEngine, Task
@@ -475,3 +476,48 @@ def test_a_forked_child_has_an_engine_of_its_own(latch):
         return os.waitstatus_to_exitcode(status)
 
     assert run(main()) == 0
+
+
+@pytest.mark.parametrize("end", ["cancel", "timeout", "failure"])
+def test_a_request_that_is_never_answered_is_aborted(end, caplog):
+    """Cancel, time limit and another unit's failure reach a thread that is blocked in a socket read; nothing is left behind."""
+    from analysis_kit.ollama.pool import OllamaConnectionPool
+
+    with FakeOllama(slots=4, answer="fine") as fake:
+        fake.script("/api/generate", Play(hang=True), Play(hang=True))
+        pool = OllamaConnectionPool(2, 0, hosts=[fake.url])
+        model = next(iter(fake.models))
+
+        def ask(text):
+            if text == "bad":
+                fake.until(lambda: len(fake.requests) >= 2)
+                raise ValueError("bad")
+            with pool.get_connection() as client:
+                return client.generate(text, model=model).text
+
+        async def main():
+            engine = AsyncAnalysisEngine(3, on_error="raise" if end == "failure" else "collect")
+            sections = {"a": "one", "b": "two", **({"c": "bad"} if end == "failure" else {})}
+            limit = 0.2 if end == "timeout" else None
+            calls = [
+                Task(name, "ask", name, 0, functools.partial(ask, text)) for name, text in sections.items()
+            ]
+            task = asyncio.create_task(engine.run_tasks(calls, timeout_s=limit))
+            if end == "cancel":
+                await asyncio.to_thread(fake.until, lambda: len(fake.requests) >= 2)
+                await cancelled(task)
+            elif end == "failure":
+                with pytest.raises(AnalysisError, match="'c'"):
+                    await task
+            else:
+                outcomes = await task
+                assert [outcome.status for outcome in outcomes] == ["failed", "failed"]
+                assert all("timeout_s=0.2" in str(outcome.error) for outcome in outcomes)
+            return await engine.analyze_sections_parallel({"a": "next"}, ask)
+
+        try:
+            assert run(main()) == {"a": "fine"}
+            assert pool.get_stats()["active_connections"] == 0
+        finally:
+            pool.shutdown()
+    assert "left behind" not in caplog.text

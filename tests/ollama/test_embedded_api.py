@@ -251,7 +251,7 @@ def test_any_text_is_answered(post, text):
 
 
 def test_format_json_gives_an_object(post):
-    """ "json" is any object, valid as far as it goes."""
+    """The word json asks for any object; it is valid as far as it goes."""
     answer = post(
         "/api/chat", chat("Describe a cat as JSON.", format="json", options={**GREEDY, "num_predict": 120})
     ).json()
@@ -351,10 +351,7 @@ def ps(url):
 
 
 def gone(url):
-    for _ in range(200):
-        if not ps(url):
-            return True
-    return False
+    return any(not ps(url) for _ in range(500))
 
 
 @pytest.mark.parametrize(

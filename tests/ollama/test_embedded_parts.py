@@ -8,6 +8,7 @@ import struct
 import threading
 from contextlib import aclosing
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -373,12 +374,12 @@ def test_lone_surrogates_become_the_replacement_character_O16():
 class PlayedLlama:
     """Stands in for llama.cpp: notes what happens to it, and answers with what the test scripts."""
 
-    loads: list = []
+    loads: ClassVar[list] = []
     active = most = closed = 0
     lock = threading.Lock()
     hold: threading.Event | None = None
     started = threading.Semaphore(0)
-    script: list = [
+    script: ClassVar[list] = [
         {"choices": [{"delta": {"content": "x"}}]},
         {"choices": [{"delta": {}, "finish_reason": "stop"}]},
     ]
@@ -445,6 +446,16 @@ def ask(**more):
 async def collect(one, request, *, chat=True):
     async with aclosing(Generation(request, one, chat=chat).pieces()) as pieces:
         return [piece async for piece in pieces]
+
+
+async def until_unloading(one):
+    """Wait for the unloading that a life of 0 s begins when its timer fires."""
+    fired = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(
+        0.01, fired.set_result, None
+    )  # timers fire in the order of their times
+    await fired
+    await one._unloading
 
 
 def finish(one):
@@ -617,11 +628,7 @@ def test_the_end_of_a_models_life_waits_for_its_requests(tmp_path, played):
     async def run():
         one = Runner(model(tmp_path), SHAPE)
         await collect(one, ask(keep_alive=0))
-        await one._unloading if one._unloading else await asyncio.sleep(0)
-        for _ in range(100):
-            if not one.loaded:
-                break
-            await asyncio.sleep(0.001)
+        await until_unloading(one)
         assert not one.loaded
         await collect(one, ask(keep_alive=60))
         since = one._idle_since
@@ -649,8 +656,7 @@ def test_unloading_a_busy_model_holds_nobody_up(tmp_path, played):
         await asyncio.to_thread(played.started.acquire)
         played.hold.set()
         await asyncio.gather(first, second)
-        while one.loaded:
-            await asyncio.sleep(0)
+        await until_unloading(one)
         await collect(one, ask())
         lasts_s = one._keep_alive_s
         await one.expire()
