@@ -202,11 +202,7 @@ def cache_dir() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "analysis_kit"
     if sys.platform == "win32":
-        return (
-            Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-            / "analysis_kit"
-            / "Cache"
-        )
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "analysis_kit"
     return Path.home() / ".cache" / "analysis_kit"
 
 
@@ -233,7 +229,7 @@ def _refuse_misspelt(environment: Mapping[str, Any]) -> None:
             )
         if variable not in _named:
             _named.add(variable)
-            _log.warning(
+            _log.info(
                 "%s is no setting of this package and is passed over; known are: %s",
                 variable,
                 ", ".join(PREFIX + known for known in Settings.model_fields),

@@ -27,6 +27,13 @@ def _quiet_logging():
     before = (list(logger.handlers), logger.level, logger.propagate)
     yield
     logger.handlers, logger.level, logger.propagate = before
+    from analysis_kit.ollama.pool import reset_pool
+    from analysis_kit.run import server
+
+    reset_pool()
+    for pool in server._pools.values():
+        pool.shutdown()
+    server._pools.clear()
 
 
 def _fails(argv, capsys, folder):
@@ -198,3 +205,117 @@ def test_doctor_says_what_is_there(folder, capsys):
     out = capsys.readouterr().out
     for words in ("Python", "extra local", fake.url, "demo model", "cache"):
         assert words in out
+
+
+# -- more of what can be wrong --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["analyze", CALL, "--analyzers", "tone", "-o", "no/where.csv"], "'no' does not exist"),
+        (["analyze", CALL, "--analyzers", "tone", "-o", "."], "is a folder"),
+        (["analyze", CALL, "--analyzers", "tone", "--by", "chapter"], "'section', 'speaker', 'turn'"),
+        (["analyze", CALL, "--analyzers", "tone", "--workers", "0"], "0"),
+        (["analyze", CALL, "--analyzers", "sentiment", "--hosts", "http://"], "http://"),
+        (["analyze", CALL, "--analyzers", "sentiment", "--hosts", "host:port:more"], "host:port:more"),
+        (["analyze", ".", "--analyzers", "tone"], "holds no transcript"),
+        (["analyze", "*.vtt", "--analyzers", "tone"], "no file matches"),
+        (["report", CALL, "--analyzers", "tone", "--template", "none.ipynb"], "none.ipynb"),
+        (["report", CALL, "--analyzers", "tone", "--template", "."], "cannot be read as a notebook"),
+        (["speedup", "--hosts", "127.0.0.1:9", "-o", "no/where.csv"], "'no' does not exist"),
+        (["speedup", "--hosts", "127.0.0.1:9"], "127.0.0.1:9"),
+    ],
+    ids=lambda value: " ".join(value[-2:]) if isinstance(value, list) else "",
+)
+def test_wrong_use_is_one_sentence(argv, said, folder, capsys):
+    """A place, an option or a host that cannot work is named, with what would."""
+    assert said in _fails(argv, capsys, folder)
+
+
+@pytest.mark.parametrize("command", ["report", "analyze"])
+@pytest.mark.parametrize("models", [(), ("a:latest", "b:latest")], ids=["none", "several"])
+def test_the_default_analyzers_need_a_model_that_is_clear(command, models, folder, capsys, monkeypatch):
+    """Also without --analyzers, a named host without a model or with several is refused, and nothing was asked."""
+    from analysis_kit.settings import reset_settings
+
+    with FakeOllama(models=models) as fake:
+        monkeypatch.setenv("OLLAMA_HOST", fake.url)
+        reset_settings()
+        err = _fails([command, CALL], capsys, folder)
+        assert not [each for each in fake.requests if each.path in {"/api/generate", "/api/chat"}]
+    assert fake.url.removeprefix("http://") in err
+    assert ("a:latest, b:latest" if models else "ollama pull") in err
+
+
+def test_one_bad_file_of_several_is_named_and_nothing_is_written(folder, capsys):
+    """A folder with one file that is no transcript says which, before any work."""
+    (folder / "good.txt").write_text("Ann Lee: Sales rose.\n\nBo Orr: Thank you.\n")
+    (folder / "worse.txt").write_bytes(b"")
+    assert "worse.txt" in _fails(["analyze", ".", "--analyzers", "tone"], capsys, folder)
+
+
+def test_markup_and_braces_in_a_call_pass_through_the_table_as_text(folder, capsys):
+    """The bare table holds names and errors as they were said."""
+    evil = "<script>alert(1)</script> {{ 7*7 }} {% raw %}"
+    (folder / "call.txt").write_text(f"Ann Lee: Sales rose {evil}.\n\nBo Orr: Thank you, {evil}.\n")
+    assert main(["analyze", "call.txt", "--analyzers", "tone", "--by", "turn", "-o", "rows.json"]) == 0
+    rows = json.loads((folder / "rows.json").read_text(encoding="utf-8"))
+    assert [row["status"] for row in rows] == ["done", "done"]
+    capsys.readouterr()
+
+
+@pytest.mark.skipif(
+    sys.platform == "win32" or os.geteuid() != 0, reason="a small file system needs root to mount"
+)
+@pytest.mark.parametrize("name", ["rows.csv", "rows.json", "rows.parquet"])
+def test_a_small_disk_that_is_full_leaves_no_half_of_a_table(name, folder, capsys):
+    """On a real file system of 16 kB the table does not fit: one sentence, and the disk is as empty as before."""
+    disk = folder / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("this machine lets nobody mount")
+    try:
+        argv = ["analyze", str(DATA / "tarnbrook_q3_2025.txt"), "--analyzers", "tone,complexity,numerical"]
+        err = _fails([*argv, "-o", f"disk/{name}"], capsys, folder)
+        assert "cannot be written" in err
+        assert "No space left" in err
+        assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_an_interrupt_is_130_and_one_sentence(folder, capsys, monkeypatch):
+    """Ctrl-C says that what was finished is kept, and leaves no file."""
+    import analysis_kit.run.api as api
+
+    def interrupted(*_args, **_how):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "analyze", interrupted)
+    assert main(["analyze", CALL]) == 130
+    assert capsys.readouterr().err.strip() == "analysis-kit: interrupted; what was finished is in the cache"
+    assert list(folder.iterdir()) == []
+
+
+def test_the_command_writes_a_report_of_a_call(folder, capsys):
+    """The main job: the file is there, says so, and carries the call's name."""
+    assert main(["report", CALL, "--analyzers", "tone,numerical", "-o", "out.html"]) == 0
+    told = capsys.readouterr()
+    assert "out.html" in told.out
+    assert told.err == ""
+    assert "<title>Perihel" in (folder / "out.html").read_text(encoding="utf-8")
+    assert [each.name for each in folder.iterdir()] == ["out.html"]
+
+
+def test_a_run_whose_units_failed_says_how_many(folder, capsys):
+    """Rows without an answer are in the table and in the line that is printed."""
+    with FakeOllama(slots=4, answer="no JSON") as fake:
+        argv = ["analyze", CALL, "--hosts", fake.url, "--analyzers", "sentiment", "--by", "section"]
+        assert main(argv) == 0
+    assert "failed" in capsys.readouterr().out
+    with (folder / "rows.csv").open(encoding="utf-8") as file:
+        assert {row["error_type"] for row in csv.DictReader(file)} == {"InvalidAnswerError"}

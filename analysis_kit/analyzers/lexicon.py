@@ -1,139 +1,296 @@
-"""`LexiconSentimentAnalyzer`: tone by rules, without a model: direction x metric, negation, from-to amounts, clear words."""
+"""Tone by rules: direction words with the metric they belong to, from-to amounts, negation, clear words."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Final, NamedTuple
 
 from analysis_kit.analyzers import lexicon_tables as tables
 from analysis_kit.analyzers.base import BaseAnalyzer
-from analysis_kit.analyzers.text import cut
+from analysis_kit.analyzers.quantities import Quantity, quantities
+from analysis_kit.analyzers.text import Phrases, Sentence, Token, cut
 from analysis_kit.results import Finding, Span
 
 #: A sentence beyond it counts as good or bad news.
-SENTENCE_CLEAR = 0.2
-#: A text beyond it is called positive or negative.
-TEXT_CLEAR = 0.12
-#: What a direction near a metric, and a from-to amount, weigh; a clear word weighs 1.
-RULE_WEIGHT = 2.0
-#: Added to the weights, so that one faint hint does not make a sentence as certain as three.
-DOUBT = 0.5
-#: How many sentences are kept as evidence.
-MOST_EVIDENCE = 6
+SENTENCE_THRESHOLD: Final = 0.2
+#: A text beyond it is labelled positive or negative.
+TEXT_THRESHOLD: Final = 0.12
+#: What a direction with its metric and a from-to comparison weigh; a clear word weighs 1.
+RULE_WEIGHT: Final = 2.0
+#: What the weights in an "if" or "until" clause are multiplied by.
+POSSIBLE_WEIGHT: Final = 0.25
+#: Added to the sum of weights, so that one word makes a sentence less certain than three rules do.
+DOUBT: Final = 0.5
+#: How many sentences are kept as evidence, and how many reasons each note gives.
+MOST_EVIDENCE, MOST_REASONS = 6, 4
 
-
-def _words(table: Iterable[str]) -> re.Pattern[str]:
-    forms = sorted((re.escape(word).replace(r"\*", r"\w*") for word in table), key=len, reverse=True)
-    return re.compile(r"\b(?:" + "|".join(forms) + r")\b")
-
-
-_UP, _DOWN, _GOOD, _BAD = map(_words, (tables.UP, tables.DOWN, tables.GOOD, tables.BAD))
-_NEGATION = _words(tables.NEGATIONS)
-_CLAUSE = re.compile(r"[;:]|,?\s(?:" + "|".join(tables.CONTRASTS) + r")\s|,\s(?:and|as)\s")
-_PLAIN = re.compile(r"[a-z]+(?:-[a-z]+)?")
-_PLEASANTRY = _words(tables.PLEASANTRIES)
-_POSITIVE, _NEGATIVE = frozenset(tables.POSITIVE), frozenset(tables.NEGATIVE)
-_AMOUNT = r"(?:eur|usd|us\$|[$€£])?\s?(-?\d[\d,]*(?:\.\d+)?)\s?(?:mn|bn|m|b|million|billion|%|percent)?"
-_TO_FROM = re.compile(
-    r"\b(?:to|of|at|was|totall?ed|were|came to|amounted to)\s(?:an?\s)?(?:\w+\s){0,2}?"
-    + _AMOUNT
-    + r"\b.{0,40}?\b(?:from|compared (?:to|with)|against|versus|vs\.?)\s(?:an?\s)?(?:\w+\s){0,3}?"
-    + _AMOUNT
+_TABLE: Final = Phrases(
+    {
+        **tables.DIRECTIONS,
+        **tables.METRICS,
+        **tables.WORDS,
+        **tables.OUTCOMES,
+        **tables.LINKS,
+        "plain": tables.PLAIN,
+        "notice": tables.NOTICES,
+    }
 )
-_FROM_TO = re.compile(r"\bfrom\s" + _AMOUNT + r"\b.{0,30}?\bto\s" + _AMOUNT)
+_SIGNS: Final = {"up": 1, "more": 1, "better": 1, "over": 1, "down": -1, "less": -1, "worse": -1, "under": -1}
+_METRIC: Final = frozenset({"good", "bad"})
+_EVALUATIVE: Final = frozenset({"better", "worse"})
+_PLACES: Final = frozenset({"over", "under"})
+_ADJECTIVES: Final = frozenset({"more", "less"})
+_OUTCOME: Final = frozenset({"profit", "loss"})
+_BEGINNERS: Final = frozenset({"contrast", "possible"})
+_BREAKS: Final = frozenset({";", ":", "--", "\u2014", "\u2013"})
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One rule that fired: its weight with sign, and why, in words."""
+class Hit(NamedTuple):
+    """A rule that fired: its weight with sign, and the reason in words."""
 
     weight: float
-    why: str
+    reason: str
+
+
+class _Mark(NamedTuple):
+    """A table entry in a sentence: its tokens ``[first:last]``, its tags and its words."""
+
+    first: int
+    last: int
+    tags: frozenset[str]
+    words: str
+
+
+_Fired = tuple[Hit, _Mark, _Mark]  # with the two entries that it used up
 
 
 def score_sentence(text: str) -> float:
-    """Return the tone of one sentence in [-1, 1]; 0 where no rule fires.
+    """Return the tone of one sentence in [-1, 1]; 0 where no rule fires. Several sentences are read as one.
+
+    The sum of the weights of `hits`, over the sum of their sizes plus `DOUBT`.
 
     Examples
     --------
-    >>> score_sentence("Our net loss narrowed to $2 million.") > 0
+    >>> score_sentence("Our net loss narrowed to $2 million.") > SENTENCE_THRESHOLD
     True
-    >>> score_sentence("Revenue did not grow.") < 0
+    >>> score_sentence("Gross margin fell to 12% from 14%.") < -SENTENCE_THRESHOLD
     True
     """
-    return _score(hits(text))
+    whole = cut(text)
+    return _score([hit for sentence in whole.sentences for hit in hits(whole.tokens_of(sentence))])
 
 
-def _score(found: list[Hit]) -> float:
+def _score(found: Sequence[Hit]) -> float:
     size = sum(abs(hit.weight) for hit in found)
     return sum(hit.weight for hit in found) / (size + DOUBT) if size else 0.0
 
 
-def hits(text: str) -> list[Hit]:
-    """Return every rule that fires in one sentence."""
-    lowered = _PLEASANTRY.sub(" ", re.sub(r"\s+", " ", text.lower().replace("\u2019", "'")))
+def hits(tokens: Sequence[Token]) -> list[Hit]:
+    """Return the rules that fire in one sentence.
+
+    Examples
+    --------
+    >>> hits(cut("Costs fell.").tokens)
+    [Hit(weight=2.0, reason='costs fell')]
+    """
+    marks = [
+        _Mark(first, last, tags, " ".join(token.text for token in tokens[first:last]))
+        for first, last, tags in _TABLE.find(tokens)
+        if "plain" not in tags
+    ]
+    if not marks or any("notice" in mark.tags for mark in marks):
+        return []
+    numbers = any(token.kind == "number" for token in tokens)
+    amounts = quantities(tokens, bare=True) if numbers else []
     found: list[Hit] = []
-    for clause in _CLAUSE.split(lowered):
-        metrics = [(match.start(), 1, match.group()) for match in _GOOD.finditer(clause)]
-        metrics += [(match.start(), -1, match.group()) for match in _BAD.finditer(clause)]
-        if metrics:
-            found += _directions(clause, metrics)
-            found += _amounts(clause, metrics)
-        for match in _PLAIN.finditer(clause):
-            word = match.group()
-            sign = 1 if word in _POSITIVE else -1 if word in _NEGATIVE else 0
-            if sign:
-                turned = _negated(clause, match.start())
-                found.append(Hit(float(-sign if turned else sign), f"{'not ' if turned else ''}{word}"))
+    for first, last in _clauses(tokens, marks):
+        inside = [mark for mark in marks if first <= mark.first < last]
+        if inside:
+            said = _judge(inside, [each for each in amounts if first <= each.first < last])
+            possible = inside[0].first == first and "possible" in inside[0].tags
+            found += [Hit(hit.weight * POSSIBLE_WEIGHT, hit.reason) for hit in said] if possible else said
     return found
 
 
-def _directions(clause: str, metrics: list[tuple[int, int, str]]) -> Iterable[Hit]:
-    for sign, pattern in ((1, _UP), (-1, _DOWN)):
-        for match in pattern.finditer(clause):
-            _, good, metric = min(metrics, key=lambda each: abs(each[0] - match.start()))
-            if metric == match.group():
-                continue
-            turned = _negated(clause, match.start())
-            weight = sign * good * (-1 if turned else 1) * RULE_WEIGHT
-            yield Hit(weight, f"{metric} {'not ' if turned else ''}{match.group()}")
+def _clauses(tokens: Sequence[Token], marks: Sequence[_Mark]) -> Iterator[tuple[int, int]]:
+    """Yield where each clause begins and ends: at contrasts, conditions, strong marks, ", and" and ", as"."""
+    starts = {mark.first for mark in marks if mark.tags & _BEGINNERS}
+    for index, token in enumerate(tokens):
+        if token.kind == "mark":
+            joined = token.text == "," and index + 1 < len(tokens) and tokens[index + 1].text in {"and", "as"}
+            if joined or token.text in _BREAKS:
+                starts.add(index)
+    begin = 0
+    for start in sorted(starts):
+        yield begin, start
+        begin = start
+    yield begin, len(tokens)
 
 
-def _negated(clause: str, at: int) -> bool:
-    return _NEGATION.search(clause, max(0, at - tables.NEGATION_REACH), at) is not None
+def _judge(marks: Sequence[_Mark], amounts: Sequence[Quantity]) -> list[Hit]:
+    """Return what outcomes, comparisons and directions of one clause say, then what the words left over say."""
+    commas = [mark.first for mark in marks if "comma" in mark.tags]
+    negated = {
+        place
+        for mark in marks
+        if "negator" in mark.tags
+        for place in range(
+            mark.last, min([mark.last + tables.NEGATION_REACH, *(c for c in commas if c > mark.first)])
+        )
+    }
+    asides = {mark.last for mark in marks if "aside" in mark.tags}
+    metrics = [mark for mark in marks if mark.tags & _METRIC and not asides & {mark.first, mark.first - 1}]
+    fired = list(_outcomes(marks))
+    reached = {mark for _, *used in fired for mark in used}  # "slipped to a loss": it is no loss that slipped
+    fired += _compared(marks, metrics, amounts)
+    fired += _directed(marks, [mark for mark in metrics if mark not in reached], negated, amounts)
+    used = {mark for _, *both in fired for mark in both}
+    found = [hit for hit, _, _ in fired]
+    for mark in marks:
+        sign = ("positive" in mark.tags) - ("negative" in mark.tags)
+        if sign and mark not in used:
+            found.append(_hit(sign, None, mark, negated, weight=1.0))
+    return found
 
 
-def _amounts(clause: str, metrics: list[tuple[int, int, str]]) -> Iterable[Hit]:
-    match = _TO_FROM.search(clause)
-    backwards = match is None
-    if match is None:
-        match = _FROM_TO.search(clause)
-    if match is None:
-        return
-    now, before = (float(group.replace(",", "")) for group in match.groups())
-    if backwards:
-        now, before = before, now
-    if now != before:
-        _, good, metric = min(metrics, key=lambda each: abs(each[0] - match.start()))
-        yield Hit((1 if now > before else -1) * good * RULE_WEIGHT, f"{metric} {before:g} to {now:g}")
+def _hit(sign: int, metric: _Mark | None, mark: _Mark, negated: AbstractSet[int], *, weight: float) -> Hit:
+    turned = mark.first in negated
+    words = [metric.words] if metric is not None and metric is not mark else []
+    return Hit(
+        weight * (-sign if turned else sign), " ".join([*words, *(["not"] if turned else []), mark.words])
+    )
+
+
+def _outcomes(marks: Sequence[_Mark]) -> Iterator[_Fired]:
+    """Yield "slipped to a loss", and "a profit, compared with a loss" and the like."""
+    ends = [mark for mark in marks if mark.tags & _OUTCOME]
+    for mark in marks if ends else ():
+        if "to a" in mark.tags:
+            end = next((each for each in ends if 0 <= each.first - mark.last < tables.OUTCOME_REACH), None)
+            if end is not None:
+                yield Hit(RULE_WEIGHT if "profit" in end.tags else -RULE_WEIGHT, f"to {end.words}"), end, end
+        elif "comparison" in mark.tags:
+            now = next((each for each in reversed(ends) if each.last <= mark.first), None)
+            then = next((each for each in ends if each.first >= mark.last), None)
+            if now and then and now.tags & _OUTCOME != then.tags & _OUTCOME:
+                sign = RULE_WEIGHT if "profit" in now.tags else -RULE_WEIGHT
+                yield Hit(sign, f"{now.words} after {then.words}"), now, then
+
+
+def _compared(
+    marks: Sequence[_Mark], metrics: Sequence[_Mark], amounts: Sequence[Quantity]
+) -> Iterator[_Fired]:
+    """Yield what a number says that is set against an earlier one of the same unit: "12% from 14%"."""
+    moved = any(mark.tags & _SIGNS.keys() for mark in marks)
+    goals = [mark for mark in marks if mark.words == "to"]
+    for link in marks if len(amounts) > 1 else ():
+        then = next((each for each in amounts if link.last <= each.first), None)
+        if "comparison" not in link.tags or then is None:
+            continue
+        now = next(
+            (each for each in reversed(amounts) if each.last <= link.first and _alike(each, then)), None
+        )
+        if (
+            now is not None
+            and link.words == "from"
+            and not moved
+            and all(now.first != to.last for to in goals)
+        ):
+            continue  # "24% of the shares from one owner and 3% from another"
+        before = [each for each in metrics if each.first < link.first]
+        theirs = [each for each in metrics if link.last <= each.first <= then.last + 1]
+        if now is None and link.words == "from":  # "from 10% to 12%"
+            goals_after = [to.last for to in goals if to.first >= then.last][:1]
+            now = next((each for each in amounts if each.first in goals_after and _alike(each, then)), None)
+            before, theirs = before or theirs, []
+        if now is None or not (before or theirs):
+            continue
+        led = [each for each in before if each.first < now.first] or before[::-1]
+        metric = led[-1] if led else theirs[0]
+        own = theirs[0] if theirs else metric
+        change = now.value * _good(metric) - then.value * _good(own)
+        if change:
+            weight = RULE_WEIGHT if change > 0 else -RULE_WEIGHT
+            yield Hit(weight, f"{metric.words} {now.value:.6g} after {then.value:.6g}"), metric, own
+
+
+def _alike(one: Quantity, two: Quantity) -> bool:
+    """Return whether two numbers can be compared: one unit, or a plain number beside a plain one with a unit."""
+    if one.scale != 1 or two.scale != 1:
+        return one.unit == two.unit
+    units = {(each.unit or "").removesuffix("/share") for each in (one, two)}
+    return len(units - {""}) < 2  # noqa: PLR2004 - "$0.61 per share, against $0.74"
+
+
+def _good(metric: _Mark) -> int:
+    return 1 if "good" in metric.tags else -1
+
+
+def _directed(
+    marks: Sequence[_Mark], metrics: Sequence[_Mark], negated: AbstractSet[int], amounts: Sequence[Quantity]
+) -> Iterator[_Fired]:
+    """Yield what each direction says of its metric."""
+    for mark in marks:
+        sign = next((_SIGNS[tag] for tag in _SIGNS if tag in mark.tags), 0)
+        if not sign:
+            continue
+        metric = _metric_of(mark, metrics)
+        placed = bool(mark.tags & _PLACES)
+        reach = range(mark.last, mark.last + tables.REFERENCE_REACH)
+        if placed and not any("reference" in each.tags and each.first in reach for each in marks):
+            continue
+        if mark.tags & _EVALUATIVE:
+            weight = RULE_WEIGHT if metric else 1.0
+            yield _hit(sign, metric, mark, negated, weight=weight), mark, mark
+        elif metric is not None and metric is not mark:
+            yield _hit(sign * _good(metric), metric, mark, negated, weight=RULE_WEIGHT), mark, metric
+        elif metric is mark or placed or any(_beside(mark, each) for each in amounts):
+            # "growth"; "passengers were down 4%": of what has no polarity of its own, more is good
+            yield _hit(sign, None, mark, negated, weight=1.0), mark, mark
+
+
+def _metric_of(mark: _Mark, metrics: Sequence[_Mark]) -> _Mark | None:
+    """Return what a direction is about: for "above" the metric before, for "higher" the one after, else the nearest."""
+    others = [each for each in metrics if each is not mark]
+    if mark.tags & _PLACES:
+        return next((each for each in reversed(others) if each.first < mark.first), None)
+    if mark.tags & _ADJECTIVES:
+        following = next(
+            (each for each in others if 0 <= each.first - mark.last < tables.ADJECTIVE_REACH), None
+        )
+        if following is not None:
+            return following
+        if not mark.words.endswith(("ed", "ing")):  # "smaller competitors"; but "increased" is a verb too
+            others = [each for each in others if each.first < mark.first]
+    nearest = min(others, key=lambda each: max(mark.first - each.last, each.first - mark.last), default=None)
+    return mark if nearest is None and mark in metrics else nearest
+
+
+def _beside(mark: _Mark, amount: Quantity) -> bool:
+    return -1 <= amount.first - mark.last <= 2 or 0 <= mark.first - amount.last <= 1  # noqa: PLR2004 - "fell by about 4%"
 
 
 class LexiconSentimentAnalyzer(BaseAnalyzer):
     """Tone by rules: no server, no download, a fraction of a millisecond a sentence.
 
-    A direction word (rose, fell ...) counts with the metric nearest to it, so that rising costs are bad and a loss that
-    narrows is good; a negation shortly before turns it; an amount that moves from one value to another counts like a
-    direction; a short list of clear words counts by itself. A sentence's score is the sum of its weights over their size
-    plus one half; the text's is the mean over its sentences.
+    A direction word ("rose", "lower") counts with the metric it belongs to, so that rising costs are bad news and a loss
+    that narrows is good. A number set against an earlier one counts like a direction ("12% from 14%"), and so does a
+    move from profit to loss. A few words count by themselves, at half the weight. A negation shortly before turns a
+    word; "if" and "until" clauses weigh little; courtesy and legal notices count for nothing. The tables are in
+    `analysis_kit.analyzers.lexicon_tables`.
 
-    The finding has ``score`` in [-1, 1], ``label`` (positive beyond 0.12, negative below -0.12, else neutral), the
-    counts of sentences, and the sentences that weigh most as evidence: a note begins with ``+`` or ``-``.
+    A sentence scores the sum of its weights over their sizes plus one half; the text scores the mean of its sentences.
+    ``label`` is "positive" beyond `TEXT_THRESHOLD`, "negative" beyond its negative, else "neutral". ``values`` has
+    ``positive_hits`` and ``negative_hits`` (rules that fired), ``sentences``, ``positive_sentences`` and
+    ``negative_sentences`` (those beyond `SENTENCE_THRESHOLD`). ``evidence`` is the sentences that weigh most, in the
+    order of the text; a note begins with "+" or "-" and names the rules that fired.
 
     Examples
     --------
-    >>> LexiconSentimentAnalyzer().analyze("Revenue grew 12% and margins expanded.").label
-    'positive'
+    >>> finding = LexiconSentimentAnalyzer().analyze("Revenue grew 12%, and costs fell. Thank you all.")
+    >>> finding.label, finding.evidence[0].note
+    ('positive', '+ revenue grew, costs fell')
     """
 
     name = "tone"
@@ -141,28 +298,36 @@ class LexiconSentimentAnalyzer(BaseAnalyzer):
 
     def ask(self, text: str) -> Finding:
         """Return the tone of ``text``."""
-        sentences = cut(text).sentences
-        scored = []
-        for sentence in sentences:
-            found = hits(sentence.text)
-            scored.append((_score(found), sentence, found))
-        score = sum(each for each, _, _ in scored) / len(scored) if scored else 0.0
-        clear = [each for each in scored if abs(each[0]) > SENTENCE_CLEAR]
-        strongest = sorted(clear, key=lambda each: -abs(sum(hit.weight for hit in each[2])))[:MOST_EVIDENCE]
-        evidence = tuple(
-            Span(sentence.start, sentence.end, text[sentence.start : sentence.end], _note(value, found))
-            for value, sentence, found in sorted(strongest, key=lambda each: each[1].start)
-        )
-        label = "positive" if score > TEXT_CLEAR else "negative" if score < -TEXT_CLEAR else "neutral"
+        whole = cut(text)
+        judged = [(sentence, hits(whole.tokens_of(sentence))) for sentence in whole.sentences]
+        scores = [_score(found) for _, found in judged]
+        score = sum(scores) / len(scores) if scores else 0.0
+        weights = [hit.weight for _, found in judged for hit in found]
         values = {
-            "sentences": len(sentences),
-            "positive_sentences": sum(value > 0 for value, _, _ in clear),
-            "negative_sentences": sum(value < 0 for value, _, _ in clear),
+            "positive_hits": sum(weight > 0 for weight in weights),
+            "negative_hits": sum(weight < 0 for weight in weights),
+            "sentences": len(scores),
+            "positive_sentences": sum(each > SENTENCE_THRESHOLD for each in scores),
+            "negative_sentences": sum(each < -SENTENCE_THRESHOLD for each in scores),
         }
-        return Finding(score=round(score, 4), label=label, values=values, evidence=evidence, method="rules")
+        label = "positive" if score > TEXT_THRESHOLD else "negative" if score < -TEXT_THRESHOLD else "neutral"
+        return Finding(round(score, 4), label, values, _evidence(judged), method="rules")
 
 
-def _note(score: float, found: list[Hit]) -> str:
-    sign = 1 if score > 0 else -1
-    reasons = dict.fromkeys(hit.why for hit in found if hit.weight * sign > 0)
-    return f"{'+' if sign > 0 else '-'} {', '.join(list(reasons)[:4])}"
+def _evidence(judged: Sequence[tuple[Sentence, list[Hit]]]) -> tuple[Span, ...]:
+    clear = [
+        (abs(sum(hit.weight for hit in found)), sentence, found)
+        for sentence, found in judged
+        if abs(_score(found)) > SENTENCE_THRESHOLD
+    ]
+    strongest = sorted(clear, key=lambda each: -each[0])[:MOST_EVIDENCE]
+    return tuple(
+        Span(sentence.start, sentence.end, sentence.text, _note(found))
+        for _, sentence, found in sorted(strongest, key=lambda each: each[1].start)
+    )
+
+
+def _note(found: Sequence[Hit]) -> str:
+    sign = 1 if sum(hit.weight for hit in found) > 0 else -1
+    reasons = dict.fromkeys(hit.reason for hit in found if hit.weight * sign > 0)
+    return f"{'+' if sign > 0 else '-'} {', '.join(list(reasons)[:MOST_REASONS])}"

@@ -1,287 +1,90 @@
-"""`NumericalAnalyzer`: the numbers of a text as normalised values with units."""
+"""`NumericalAnalyzer`: the numbers of a text as normalised values with units, metrics, periods and directions."""
 
 from __future__ import annotations
 
-import re
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
+from analysis_kit.analyzers import numerical_tables as tables
 from analysis_kit.analyzers.base import BaseAnalyzer
-from analysis_kit.analyzers.text import Sentence, cut
+from analysis_kit.analyzers.lexicon_tables import DIRECTIONS
+from analysis_kit.analyzers.periods import Period, find_periods
+from analysis_kit.analyzers.quantities import Quantity, quantities
+from analysis_kit.analyzers.text import CutText, Phrases, Sentence, Token, cut
 from analysis_kit.results import Finding, Span
 
-CURRENCIES = {
-    "$": "USD", "us$": "USD", "usd": "USD", "c$": "CAD", "cad": "CAD", "a$": "AUD", "aud": "AUD", "€": "EUR", "eur": "EUR",
-    "£": "GBP", "gbp": "GBP", "¥": "JPY", "jpy": "JPY", "chf": "CHF", "dollars": "USD", "euros": "EUR", "pounds": "GBP",
-    "cents": "USD",
-}  # fmt: skip
-SCALES = {
-    "trillion": 1e12, "tn": 1e12, "billion": 1e9, "bn": 1e9, "b": 1e9, "million": 1e6, "mn": 1e6, "m": 1e6,
-    "thousand": 1e3, "k": 1e3,
-}  # fmt: skip
-UNITS = {
-    "%": "%", "percent": "%", "per cent": "%", "percentage point": "pp", "percentage points": "pp", "basis point": "bps",
-    "basis points": "bps", "bps": "bps", "bp": "bps", "x": "x", "times": "x",
-}  # fmt: skip
-#: Things that a call counts.
-COUNTED = [
-    "customers",
-    "employees",
-    "stores",
-    "units",
-    "orders",
-    "contracts",
-    "projects",
-    "sites",
-    "plants",
-    "meters",
-    "households",
-    "subscribers",
-    "users",
-    "patients",
-    "locations",
-    "vehicles",
-    "systems",
-    "countries",
-    "people",
-    "jobs",
-    "basins",
-    "wells",
-    "megawatts",
-    "gigawatts",
-    "tons",
-    "tonnes",
-    "barrels",
-    "shares",
-    "days",
-    "weeks",
-    "months",
-    "years",
-]
-METRICS = [
-    "revenue",
-    "revenues",
-    "sales",
-    "income",
-    "earnings",
-    "profit",
-    "margin",
-    "margins",
-    "ebitda",
-    "ebit",
-    "eps",
-    "cash",
-    "flow",
-    "backlog",
-    "bookings",
-    "orders",
-    "dividend",
-    "capex",
-    "expenditures",
-    "expenses",
-    "costs",
-    "debt",
-    "leverage",
-    "guidance",
-    "inventory",
-    "churn",
-    "retention",
-    "growth",
-    "volume",
-    "volumes",
-    "prices",
-    "pricing",
-    "tax",
-    "rate",
-    "depreciation",
-    "r&d",
-    "headcount",
-    "utilization",
-    "charge",
-    "impairment",
-    "loss",
-    "buyback",
-    "repurchases",
-    "working",
-    "capital",
-]
-UP = re.compile(
-    r"\b(?:up|rose|grew|grow|increas\w*|improv\w*|higher|expand\w*|gain\w*|climb\w*|growth|above|rais\w+)\b",
-    re.IGNORECASE,
-)
-DOWN = re.compile(
-    r"\b(?:down|fell|declin\w*|decreas\w*|lower\w*|drop\w*|contract(?:ed|ion)|reduc\w*|below|shrank|cut)\b",
-    re.IGNORECASE,
-)
-GUIDANCE = re.compile(
-    r"\b(?:expect\w*|guid\w+|outlook|anticipat\w*|forecast\w*|project(?:ed|ing|s)?\s|target\w*|we see|we plan|should be|"
-    r"will be (?:between|about|around|in the range)|for the full year)\b",
-    re.IGNORECASE,
-)
-PERIOD = re.compile(
-    r"\b(?:(?:first|second|third|fourth)[ -]quarter|q[1-4](?: (?:fy)?\d{2,4})?|(?:first|second) half|full[ -]year|fiscal \d{4}|"
-    r"fy ?\d{2,4}|year[ -]over[ -]year|quarter[ -]over[ -]quarter|sequentially|next (?:year|quarter)|this (?:year|quarter)|20\d\d)\b",
-    re.IGNORECASE,
-)
-_METRIC = re.compile(r"\b(?:free cash flow|operating margin|gross margin|net income|net loss|working capital|cash flow|tax rate|"
-                     + "|".join(sorted(map(re.escape, METRICS), key=len, reverse=True)) + r")\b", re.IGNORECASE)  # fmt: skip
-_NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,15}(?:\.\d+)?"
-_CURRENCY = r"US\$|C\$|A\$|[$€£¥]|(?:USD|EUR|GBP|CAD|AUD|JPY|CHF)\b"
-_SCALE = r"trillion|billion|million|thousand|(?:tn|bn|mn|[MmBbKk])\b"
-_UNIT = r"%|per ?cent\b|percentage points?\b|basis points?\b|bps?\b|x\b|times\b|dollars\b|euros\b|pounds\b|cents\b"
-_FIND = re.compile(
-    rf"(?<![\w.,])(?P<open>\()?(?P<sign>[-\u2212+])?(?P<cur>{_CURRENCY})?\s?(?P<num>{_NUMBER})(?![\d])(?P<close>\))?"
-    rf"(?:\s?(?P<scale>{_SCALE}))?(?:\s?(?P<unit1>{_UNIT}))?"
-    rf"(?:\s?(?P<join>to|and|-|\u2013)\s?(?P<cur2>{_CURRENCY})?\s?(?P<num2>{_NUMBER})(?![\d])(?:\s?(?P<scale2>{_SCALE}))?(?:\s?(?P<unit2>{_UNIT}))?)?"
-    rf"(?P<share>\s(?:per|a)\s(?:diluted\s)?share\b)?(?:\s(?P<counted>{'|'.join(COUNTED)})\b)?"
-)
-#: How far a direction or a metric may stand from its number, in characters.
-REACH = 60
+#: How many numbers are kept as evidence: guidance first, then growth.
+MOST_EVIDENCE: Final = 12
+_RANKS: Final = {"guidance": 0, "growth": 1}
 
-
-def numbers_in(text: str, sentence: Sentence) -> list[dict[str, Any]]:
-    """Return the numbers of one sentence: see `NumericalAnalyzer`."""
-    found = []
-    guided = GUIDANCE.search(sentence.text) is not None
-    for match in _FIND.finditer(text, sentence.start, sentence.end):
-        found += [_normalised(text, sentence, part, guided=guided) for part in _parts(match)]
-    return [number for number in found if number is not None]
-
-
-def _parts(match: re.Match[str]) -> list[dict[str, Any]]:
-    """Return one number, a range as one, or two that only stand beside each other."""
-    g = match.groupdict()
-    one = {"start": match.start(), "end": match.end(), **g, "high": None}
-    if g["num2"] is None:
-        return [one]
-    before = match.string[max(0, match.start() - 9) : match.start()].lower()
-    is_range = (g["join"] in {"to", "-", "\u2013"} and " from" not in before) or "between" in before
-    is_range = is_range and (
-        g["unit1"] is None or g["unit2"] is None or g["unit1"].lower() == g["unit2"].lower()
-    )
-    if is_range:
-        return [{**one, "high": g["num2"]}]
-    split = match.start("join")
-    first = {**one, "end": split, "share": None, "counted": None}
-    start = match.start("cur2") if g["cur2"] else match.start("num2")
-    second = {
-        **one,
-        "start": start,
-        "sign": None,
-        "open": None,
-        "close": None,
-        "cur": g["cur2"],
-        "num": g["num2"],
-        "scale": g["scale2"],
-        "unit1": g["unit2"],
+_TABLE: Final = Phrases(
+    {
+        **DIRECTIONS,
+        "ahead": tables.AHEAD,
+        "back": tables.NOT_AHEAD,
+        "compared": tables.COMPARED,
+        "contrast": tables.CONTRASTS,
+        "flat": tables.FLAT,
     }
-    first_alone = {**first, "scale2": None, "unit2": None}
-    return [first_alone, {**second, "scale2": None, "unit2": None}]
+)
+_METRICS: Final = Phrases({f"= {name}": said for name, said in tables.METRICS.items()})
+_MOVING: Final = frozenset({"up", "more", "better", "down", "less", "worse", "flat"})
+_UP, _DOWN = frozenset({"up", "more", "better", "over"}), frozenset({"down", "less", "worse", "under"})
+_PER_SHARE_METRICS: Final = frozenset({"EPS", "loss per share"})
+_FAR, _BEHIND = 8, 4  # tokens: within the number's clause, right behind it
 
 
-def _normalised(
-    text: str, sentence: Sentence, part: dict[str, Any], *, guided: bool
-) -> dict[str, Any] | None:
-    unit_word = (part["unit1"] or part["unit2"] or "").lower()
-    scale_word = (part["scale"] or part["scale2"] or "").lower()
-    currency = (part["cur"] or part["cur2"] or "").lower() or (unit_word if unit_word in CURRENCIES else "")
-    counted = part["counted"]
-    if currency:
-        unit = CURRENCIES[currency] + ("/share" if part["share"] else "")
-    elif unit_word:
-        unit = UNITS.get(re.sub(r"\s+", " ", unit_word).replace("percent", "percent"), unit_word)
-    elif counted or scale_word:
-        unit = counted or "count"
-    else:
-        return None
-    if (
-        not currency
-        and counted in {"days", "weeks", "months", "years"}
-        and part["high"] is None
-        and "," not in part["num"]
-    ):
-        return None
-    factor = SCALES.get(scale_word, 1.0) * (0.01 if unit_word == "cents" else 1.0)
-    low = float(part["num"].replace(",", "")) * factor
-    high = low if part["high"] is None else float(part["high"].replace(",", "")) * factor
-    if part["high"] is not None and part["scale"] and part["scale2"] and part["scale"] != part["scale2"]:
-        low = float(part["num"].replace(",", "")) * SCALES[part["scale"].lower()]
-    low, high = min(low, high), max(low, high)
-    direction = _direction(text, sentence, part["start"], part["end"])
-    negative = part["sign"] in {"-", "\u2212"} or (part["open"] and part["close"])
-    if negative or (
-        direction == "down" and unit in {"%", "bps", "pp"} and _moves(text, sentence, part["start"])
-    ):
-        low, high = -high, -low
-    start, end = part["start"], part["end"]
-    while end > start and text[end - 1].isspace():
-        end -= 1
-    kind = "guidance" if guided else "growth" if unit in {"%", "bps", "pp"} and direction else _kind(unit)
-    period = PERIOD.search(sentence.text)
-    return {
-        "text": text[start:end],
-        "kind": kind,
-        "metric": _metric(text, sentence, start, end),
-        "value": round((low + high) / 2, 10),
-        "low": round(low, 10),
-        "high": round(high, 10),
-        "unit": unit,
-        "period": period.group().lower() if period else None,
-        "direction": direction,
-        "start": start,
-        "end": end,
-    }
+class _Mark(NamedTuple):
+    first: int
+    last: int
+    tags: frozenset[str]
+    text: str
 
 
-def _kind(unit: str) -> str:
-    if unit in {"%", "pp", "bps"}:
-        return "percent"
-    if unit == "x":
-        return "multiple"
-    return "per share" if unit.endswith("/share") else "amount" if unit.isupper() else "count"
+class _Read(NamedTuple):
+    """What a number measures, the direction said of it, and whether it is the size of the change."""
+
+    metric: str | None
+    direction: str | None
+    changed: bool
 
 
-def _moves(text: str, sentence: Sentence, start: int) -> bool:
-    """Say whether the number is the size of a move ("down 3%", "fell by 40 bps") and no level ("fell to 12%")."""
-    before = text[max(sentence.start, start - 25) : start].lower()
-    return not re.search(r"\b(?:to|at|of|was|were|from)\s(?:about\s|around\s|roughly\s)?$", before)
+class _Context(NamedTuple):
+    """One sentence with what its numbers are judged by."""
 
-
-def _direction(text: str, sentence: Sentence, start: int, end: int) -> str | None:
-    before, after = text[max(sentence.start, start - REACH) : start], text[end : min(sentence.end, end + 25)]
-    places = [
-        (len(before) - m.end(), word)
-        for word, rx in (("up", UP), ("down", DOWN))
-        for m in rx.finditer(before)
-    ]
-    places += [(m.start() + 5, word) for word, rx in (("up", UP), ("down", DOWN)) for m in rx.finditer(after)]
-    return min(places)[1] if places else None
-
-
-def _metric(text: str, sentence: Sentence, start: int, end: int) -> str | None:
-    before, after = (
-        text[max(sentence.start, start - REACH) : start],
-        text[end : min(sentence.end, end + REACH)],
-    )
-    places = [(len(before) - m.end(), m.group().lower()) for m in _METRIC.finditer(before)]
-    places += [(m.start() + 10, m.group().lower()) for m in _METRIC.finditer(after)]
-    return min(places)[1] if places else None
+    tokens: Sequence[Token]
+    marks: list[_Mark]
+    metrics: list[tuple[int, int, str]]
+    periods: list[Period]
+    amounts: list[Quantity]
+    offset: int
+    starts: list[int]
+    compared: set[int]
 
 
 class NumericalAnalyzer(BaseAnalyzer):
     """Amounts, percentages, basis points, per-share figures, multiples and counts, as values with units.
 
-    ``values["numbers"]`` is a list in text order of: ``text`` as said; ``kind`` (guidance, growth, percent, amount, per
-    share, multiple, count); ``metric`` nearby; ``value``, ``low``, ``high`` with the scale applied (the middle and the
-    ends of a range); ``unit`` (an ISO currency, ``USD/share``, ``%``, ``bps``, ``pp``, ``x``, or what is counted);
-    ``period``; ``direction``; ``start`` and ``end`` in the text. Parentheses and a minus make a value negative, and so
-    does a downward word on the size of a move. Years, dates and bare numbers are no findings. A number is guidance if its
-    sentence looks ahead ("we expect ..."). ``values`` also has ``count`` and ``guidance_count``.
+    ``values["numbers"]`` lists them in the order of the text, each a dict of
+
+    - ``text``, ``start``, ``end``: as said, and where;
+    - ``kind``: "guidance" (the sentence looks ahead), "growth" (the size of a change), else "amount", "percent",
+      "basis points", "per share", "multiple" or "count";
+    - ``value``: the scale word applied; of a range the middle; ``low`` and ``high``: the ends of a range, else None;
+    - ``unit``: a currency code ("$" is read as USD), "USD/share" and the like, "%", "pp" (percentage points), "bps", "x",
+      "count", or None where nothing but a scale word is said; ``scale``: the factor applied;
+    - ``metric``: what is measured, as named in `numerical_tables.METRICS`; ``period``: "Q3 2025", "FY2026", "prior year"
+      and the like; ``direction``: "up", "down" or "flat"; each None where it is not said.
+
+    A minus sign, "negative", brackets in the accounting way ("(1.2) million") and a change downwards make a value
+    negative; a loss keeps its sign and is named by its metric. Years, dates, times, telephone numbers and numbers without
+    a unit are none. ``values`` also has ``count`` and ``guidance_count``. There is no score and no label.
 
     Examples
     --------
     >>> number, = NumericalAnalyzer().analyze("We expect revenue of $2.0 to $2.2 billion.").values["numbers"]
-    >>> number["kind"], number["low"], number["high"], number["unit"]
-    ('guidance', 2000000000.0, 2200000000.0, 'USD')
+    >>> number["kind"], number["low"], number["high"], number["unit"], number["metric"]
+    ('guidance', 2000000000.0, 2200000000.0, 'USD', 'revenue')
     """
 
     name = "numerical"
@@ -289,10 +92,246 @@ class NumericalAnalyzer(BaseAnalyzer):
 
     def ask(self, text: str) -> Finding:
         """Return the numbers of ``text``."""
-        numbers = [number for sentence in cut(text).sentences for number in numbers_in(text, sentence)]
-        guided = [number for number in numbers if number["kind"] == "guidance"]
+        whole = cut(text)
+        numbers = [number for sentence in whole.sentences for number in _numbers(whole, sentence)]
+        guidance = sum(number["kind"] == "guidance" for number in numbers)
+        values = {"numbers": numbers, "count": len(numbers), "guidance_count": guidance}
+        telling = sorted(numbers, key=lambda number: _RANKS.get(number["kind"], len(_RANKS)))
         evidence = tuple(
-            Span(number["start"], number["end"], number["text"], number["kind"]) for number in numbers
+            Span(
+                number["start"],
+                number["end"],
+                number["text"],
+                " ".join(filter(None, (number["kind"], number["metric"]))),
+            )
+            for number in sorted(telling[:MOST_EVIDENCE], key=lambda number: number["start"])
         )
-        values = {"numbers": numbers, "count": len(numbers), "guidance_count": len(guided)}
         return Finding(values=values, evidence=evidence, method="rules")
+
+
+def _numbers(whole: CutText, sentence: Sentence) -> list[dict[str, Any]]:
+    tokens = whole.tokens_of(sentence)
+    amounts = quantities(tokens)
+    if not amounts:
+        return []
+    context = _context(tokens, amounts, sentence)
+    read: list[_Read] = []
+    for place in range(len(amounts)):
+        read.append(_Read(_metric(context, place, read), *_direction(context, place, read)))
+    ahead = _looks_ahead(context)
+    return [
+        _number(whole.text, context, place, read[place], guided=place in ahead)
+        for place in range(len(amounts))
+    ]
+
+
+def _context(tokens: Sequence[Token], amounts: list[Quantity], sentence: Sentence) -> _Context:
+    marks = [
+        _Mark(first, last, tags, " ".join(token.text for token in tokens[first:last]))
+        for first, last, tags in _TABLE.find(tokens)
+    ]
+    metrics = [(first, last, next(iter(tags))[2:]) for first, last, tags in _METRICS.find(tokens)]
+    compared = {mark.first for mark in marks if "compared" in mark.tags}
+    for amount in amounts:  # "from" compares only where an amount follows, and makes no range
+        before = [token.text for token in tokens[max(0, amount.first - 2) : amount.first]]
+        if "from" in before and amount.low is None:
+            compared.add(amount.first - len(before) + before.index("from"))
+    starts = {0, *compared, *(mark.first for mark in marks if "contrast" in mark.tags)}
+    starts |= {index for index, token in enumerate(tokens) if token.text == ";"}
+    periods = find_periods(
+        sentence.text.lower() if len(sentence.text.lower()) == len(sentence.text) else sentence.text
+    )
+    return _Context(tokens, marks, metrics, periods, amounts, sentence.start, sorted(starts), compared)
+
+
+def _looks_ahead(context: _Context) -> set[int]:
+    """Return the places of the amounts that are guidance."""
+    found: set[int] = set()
+    tokens, place = context.tokens, 0
+    ahead = suspended = False
+    by_first = {mark.first: mark for mark in context.marks}
+    measured = {first for first, _, _ in context.metrics}
+    for index, token in enumerate(tokens):
+        mark = by_first.get(index)
+        tags = mark.tags if mark is not None else frozenset()
+        if "ahead" in tags:
+            ahead, suspended = True, False
+        elif tags & {"back", "contrast"}:
+            ahead = False
+        elif index in context.compared:
+            suspended = True  # what guidance is compared with is past
+        elif token.text == "to" or (
+            token.text in {",", "and", ";"} and measured & {index + 1, index + 2, index + 3}
+        ):
+            suspended = False
+        if place < len(context.amounts) and context.amounts[place].first == index:
+            after = context.amounts[place].last
+            goal = _word(tokens, after) in {"is", "was", "as", "remains"} and any(
+                token.text in tables.GOALS for token in tokens[after : after + _BEHIND]
+            )
+            if (ahead and not suspended) or goal:
+                found.add(place)
+            place += 1
+    return found
+
+
+def _number(text: str, context: _Context, place: int, read: _Read, *, guided: bool) -> dict[str, Any]:
+    amount = context.amounts[place]
+    tokens = context.tokens
+    start, end = tokens[amount.first].start, tokens[amount.last - 1].end
+    unit: str | None = amount.unit
+    form: str = amount.form
+    if (
+        form == "amount"
+        and read.metric in _PER_SHARE_METRICS
+        and amount.scale == 1
+        and unit
+        and "/" not in unit
+    ):
+        unit, form = f"{unit}/share", "per share"
+    ends = [amount.value, amount.low, amount.high]
+    if read.changed and read.direction == "down" and all(each is None or each >= 0 for each in ends):
+        ends = [None if each is None else -each for each in (amount.value, amount.high, amount.low)]
+    value, low, high = (None if each is None else float(f"{each:.12g}") for each in ends)
+    return {
+        "text": text[start:end],
+        "kind": "guidance" if guided else "growth" if read.changed else form,
+        "metric": read.metric,
+        "value": value,
+        "low": low,
+        "high": high,
+        "unit": unit,
+        "scale": amount.scale,
+        "period": _period(context, amount),
+        "direction": read.direction,
+        "start": start,
+        "end": end,
+    }
+
+
+def _segment(context: _Context, amount: Quantity) -> tuple[int, int]:
+    """Return the tokens of the amount's clause: from the last comparison, contrast or ";" to the next."""
+    first = max(start for start in context.starts if start <= amount.first)
+    return first, min(
+        (start for start in context.starts if start > amount.first), default=len(context.tokens)
+    )
+
+
+def _metric(context: _Context, place: int, read: Sequence[_Read]) -> str | None:
+    """Return what the number measures: what it counts, what stands right behind it, else before it, else further behind."""
+    amount, tokens = context.amounts[place], context.tokens
+    if amount.form == "count" and amount.unit:
+        inside = [name for first, last, name in context.metrics if first < amount.last <= last]
+        return inside[0] if inside else tokens[amount.last - 1].text
+    share = (
+        amount.unit == "%" and _word(tokens, amount.last) == "of"
+    )  # "12% of sales" measures something else
+    for first, _, name in context.metrics if not share else ():
+        between = [token.text for token in tokens[amount.last : first]]
+        if first >= amount.last and len(between) <= _BEHIND and tables.BEHIND.issuperset(between):
+            return name
+    first, end = _segment(context, amount)
+    before = [(last, name) for _, last, name in context.metrics if last <= amount.first]
+    if before and first in context.compared and before[-1][0] <= first:
+        return _metric_of_pair(context, place, first, read) or before[-1][1]
+    if before:
+        return before[-1][1]
+    return next(
+        (name for at, _, name in context.metrics if amount.last <= at < min(end, amount.last + _FAR)), None
+    )
+
+
+def _metric_of_pair(context: _Context, place: int, first: int, read: Sequence[_Read]) -> str | None:
+    """Return the metric of the amount that this one is compared with: in "$5 and $6, against $4 and $3" by place."""
+    unit = context.amounts[place].unit
+    alike = [n for n, each in enumerate(context.amounts[:place]) if each.unit == unit]
+    earlier = [n for n in alike if context.amounts[n].last <= first]
+    rank = len(alike) - len(earlier)
+    return read[earlier[min(rank, len(earlier) - 1)]].metric if earlier else None
+
+
+def _direction(context: _Context, place: int, read: Sequence[_Read]) -> tuple[str | None, bool]:
+    """Return the direction said of a number, and whether the number is the size of the change."""
+    amount, tokens = context.amounts[place], context.tokens
+    previous = _word(tokens, amount.first - 1)
+    follows = place > 0 and context.amounts[place - 1].last == amount.first - 1
+    if follows and previous == "or":  # "an increase of $15 million or 7.3%"
+        return read[-1].direction, read[-1].changed
+    if follows and previous == "to":
+        return _goal_direction(context, place, read), False
+    start, end = _segment(context, amount)
+    start = max(start, context.amounts[place - 1].last if place else 0)
+    end = min(end, context.amounts[place + 1].first if place + 1 < len(context.amounts) else end)
+    sized = previous not in tables.LEVEL and amount.form != "multiple"
+    mark = _direction_before(context, start, amount.first)
+    if mark is not None:
+        kin = mark.text in tables.NOUNS and not (
+            mark.tags & {"more", "less"} and tokens[mark.last].text != "of"
+        )
+        return _way(mark), sized and "flat" not in mark.tags and (previous != "of" or kin)
+    for mark in context.marks:
+        inside = amount.last <= mark.first < min(end, amount.last + _BEHIND)
+        if inside and tokens[mark.first].text in tables.NOUNS and not _leads_on(context, place, mark):
+            between = {token.text for token in tokens[amount.last : mark.first]}
+            if not between & {",", "to", "of", "and", "was"}:
+                return _way(mark), sized
+    return None, False
+
+
+def _leads_on(context: _Context, place: int, mark: _Mark) -> bool:
+    """Return whether a direction behind an amount belongs to the next one: "58.6% down 150 basis points"."""
+    if place + 1 == len(context.amounts):
+        return False
+    return all(
+        token.text in tables.FILLERS for token in context.tokens[mark.last : context.amounts[place + 1].first]
+    )
+
+
+def _goal_direction(context: _Context, place: int, read: Sequence[_Read]) -> str | None:
+    """Return the direction of "to B" in "grew A to B" and in "grew from A to B"."""
+    other = context.amounts[place - 1]
+    if _word(context.tokens, other.first - 1) != "from":
+        return read[-1].direction
+    start = context.amounts[place - 2].last if place > 1 else 0
+    mark = _direction_before(context, start, other.first - 1)
+    return None if mark is None else _way(mark)
+
+
+def _direction_before(context: _Context, start: int, end: int) -> _Mark | None:
+    """Return the direction that leads to the number at ``end``: "rose by about", "growth in the quarter was"."""
+    tokens = context.tokens
+    measured = {n for first, last, _ in context.metrics for n in range(first, last)}
+    previous = _word(tokens, end - 1)
+    for mark in reversed(context.marks):
+        if mark.first < start or mark.last > end or not mark.tags & _MOVING or mark.text == "record":
+            continue
+        between = range(mark.last, end)
+        if all(n in measured or tokens[n].text in tables.FILLERS for n in between):
+            return mark
+        near = len(between) <= _FAR and all(tokens[n].text != "," for n in between)
+        far = mark.text in tables.FAR_NOUNS and previous in {"of", "was", "were", "is"}
+        if near and (previous == "by" or far):
+            return mark
+    return None
+
+
+def _word(tokens: Sequence[Token], index: int) -> str:
+    return tokens[index].text if 0 <= index < len(tokens) else ""
+
+
+def _way(mark: _Mark) -> str:
+    return "up" if mark.tags & _UP else "down" if mark.tags & _DOWN else "flat"
+
+
+def _period(context: _Context, amount: Quantity) -> str | None:
+    """Return the nearest period of the number's clause, else the last one before; what is compared with has only its own."""
+    first, end = _segment(context, amount)
+    tokens, offset = context.tokens, context.offset
+    low = tokens[first].start - offset
+    high = (tokens[end].start if end < len(tokens) else tokens[-1].end) - offset
+    at, until = tokens[amount.first].start - offset, tokens[amount.last - 1].end - offset
+    own = [period for period in context.periods if low <= period.start < high]
+    if own:
+        return min(own, key=lambda period: max(at - period.end, period.start - until)).name
+    earlier = [period for period in context.periods if period.end <= at and first not in context.compared]
+    return earlier[-1].name if earlier else None

@@ -1,4 +1,3 @@
-# ruff: noqa: SLF001 - a container and its scopes are of one piece
 """Dependency injection that suits a notebook: services by key, wired from type hints, checked before use.
 
 A graph is compiled once into closures (`recipes` reads the hints, `building` has the closures and the disposal); a
@@ -14,10 +13,9 @@ import logging
 import threading
 import types
 import typing
-import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from analysis_kit.container.building import Plan, Scope, compose, constant, drive, lasting
 from analysis_kit.container.recipes import (
@@ -25,26 +23,21 @@ from analysis_kit.container.recipes import (
     Lifetime,
     Recipe,
     Registration,
+    auto_registration,
     circular,
+    containers_alive,
     ident_of,
+    injectable,
+    injectables,
     name_of,
     needs_of,
     not_found,
     recipe_for,
 )
-from analysis_kit.errors import CaptiveDependencyError, ConfigurationError, ContainerError
+from analysis_kit.errors import CaptiveDependencyError, ContainerError
 
-__all__ = [
-    "DIContainer",
-    "Lifetime",
-    "Registration",
-    "Scope",
-    "get_container",
-    "injectable",
-    "reset_container",
-]
+__all__ = ["DIContainer", "Lifetime", "Registration", "get_container", "injectable", "reset_container"]
 
-T = TypeVar("T")
 _Make = Callable[..., Any] | None
 _log = logging.getLogger(__name__)
 _COLLECTIONS: dict[Any, Any] = {list: list, tuple: tuple, Sequence: list, Iterable: list}
@@ -83,7 +76,7 @@ class DIContainer(Scope):
         self._health: dict[str, bool] = {}
         super().__init__(self)
         self._calls = {}
-        _containers.add(self)
+        containers_alive.add(self)
 
     def register_singleton(
         self, key: Hashable, implementation: _Make = None, *, factory: _Make = None, instance: Any = NOTHING
@@ -129,8 +122,9 @@ class DIContainer(Scope):
         with self._lock:
             old = self._find(key)
             lifetime = old.lifetime if old is not None and instance is NOTHING else Lifetime.SINGLETON
+            recipe = recipe_for(lifetime, key, implementation, factory, instance)
             self._overrides.append(layer)
-            self._admit(layer, recipe_for(lifetime, key, implementation, factory, instance))
+            self._admit(layer, recipe)
         try:
             yield
         finally:
@@ -196,7 +190,7 @@ class DIContainer(Scope):
             names = {each: name_of(each.key).replace('"', "#quot;").replace("<", "#lt;") for each in number}
             nodes = [f'    {number[each]}["{names[each]} ({each.lifetime.value})"]' for each in number]
             edges = [
-                f"    {number[each]} --> {number[used]}" for each in number for used in self._used_by(each)
+                f"    {number[each]} --> {number[use]}" for each in number for use in self._used_by(each)
             ]
         return "\n".join(["graph TD", *nodes, *edges])
 
@@ -225,6 +219,14 @@ class DIContainer(Scope):
         head = ("service", "lifetime", "made by", "generation", "instances", "needs", "health()")
         return block(table(head, rows, caption=f"{len(rows)} services"))
 
+    def look_again(self, recipe: Recipe | None) -> None:
+        """Heed a changed setting, or a class that was decorated again."""
+        with self._lock:
+            self._forget_plans()
+            old = self._entries.get(recipe.ident) if recipe is not None else None
+            gone = self._admit(self._entries, recipe) if recipe is not None and old and old.auto else []
+        self._drop(gone)
+
     def _shut(self) -> None:
         with self._lock:
             self._made.clear()
@@ -245,21 +247,19 @@ class DIContainer(Scope):
         """
         layers = self._overrides[-1:]
         old = self._find(recipe.key)
-        touched = {recipe.ident if old is None else old.ident}
+        ident = recipe.ident if old is None else old.ident
         generation = 1 if old is None else old.generation + (home is self._entries)
-        gone = [table.pop(each) for each in touched for table in (home, *layers) if each in table]
+        gone = [table[ident] for table in (home, *layers) if ident in table]
         for table in (home, *layers):
-            table[recipe.ident] = replace(recipe, generation=generation)
+            table[ident] = replace(recipe, ident=ident, generation=generation)
+        touched = {ident}
         if generation > 1:
             _log.info("%s is registered again, generation %d", name_of(recipe.key), generation)
         self._forget_plans()
         while self._made:
             now = self._now()
-            users = [
-                i
-                for i, each in now.items()
-                if i not in touched and touched & {u.ident for u in self._used_by(each)}
-            ]
+            users = [i for i, each in now.items() if touched & {used.ident for used in self._used_by(each)}]
+            users = [i for i in users if i not in touched]
             if not users:
                 break
             touched.update(users)
@@ -288,14 +288,16 @@ class DIContainer(Scope):
             cached.clear()
 
     def _now(self) -> dict[Hashable, Recipe]:
+        """Return the recipes that count at present; own ones before injectables."""
         if self._current is None:
-            on = bool(_injectables) and _auto_registration()
-            for ident, recipe in _injectables.items() if on else ():
+            on = bool(injectables) and auto_registration()
+            for ident, recipe in list(injectables.items()) if on else ():
                 self._entries.setdefault(ident, replace(recipe))
             shown = [each for each in self._entries.values() if on or not each.auto]
-            self._current = {each.ident: each for each in sorted(shown, key=lambda each: each.auto)}
+            now = {each.ident: each for each in sorted(shown, key=lambda each: each.auto)}
             for layer in self._overrides:
-                self._current.update(layer)
+                now.update(layer)
+            self._current = now
         return self._current
 
     def _find(self, key: Hashable) -> Recipe | None:
@@ -315,19 +317,15 @@ class DIContainer(Scope):
             return self._plan(recipe, path)
         origin, args = typing.get_origin(hint), typing.get_args(hint)
         if origin in (typing.Union, types.UnionType):
-            plans = (self._supply(each, path, uses) for each in args if each is not types.NoneType)
-            return next((plan for plan in plans if plan is not None), None)
+            ways = (self._supply(each, path, uses) for each in args if each is not types.NoneType)
+            return next((way for way in ways if way is not None), None)
         if origin in _COLLECTIONS and (origin is not tuple or args[1:] == (...,)):
-            members = [
-                each for each in self._now().values() if each not in path[-1:] and each.provides(args[0])
-            ]
+            known = [each for each in self._now().values() if each not in path[-1:]]
+            members = [each for each in known if each.provides(args[0])]
             uses.extend(members)
             kind = _COLLECTIONS[origin]
-            return (
-                compose(lambda *all_: kind(all_), [self._plan(each, path) for each in members], {})
-                if members
-                else None
-            )
+            plans = [self._plan(each, path) for each in members]
+            return compose(lambda *services: kind(services), plans, {}) if plans else None
         return Plan(lambda holder: holder, _itself) if hint is DIContainer else None
 
     def _plan(self, recipe: Recipe, path: tuple[Recipe, ...]) -> Plan:
@@ -367,41 +365,8 @@ async def _itself(holder: Scope) -> Scope:
     return holder
 
 
-_containers: weakref.WeakSet[DIContainer] = weakref.WeakSet()
-_injectables: dict[Hashable, Recipe] = {}
-_heeding = False
 _global: DIContainer | None = None
-_lock = threading.RLock()  # guards the four above
-
-
-def injectable(lifetime: Lifetime) -> Callable[[type[T]], type[T]]:
-    """Make a class resolvable from every container while ``ENABLE_AUTO_REGISTRATION`` is on.
-
-    A container's own registration of the class comes first. Decorating a class of the same module and name again
-    replaces it, and disposes the singletons of the former one.
-
-    Examples
-    --------
-    >>> @injectable(Lifetime.SINGLETON)
-    ... class Tone:
-    ...     def analyze(self, text: str) -> float:
-    ...         return 0.0
-    >>> get_container().resolve(Tone).analyze("up")
-    0.0
-    """
-    if not isinstance(lifetime, Lifetime):
-        raise ConfigurationError(
-            f"@injectable takes a lifetime, not {lifetime!r}; write @injectable(Lifetime.SINGLETON)"
-        )
-
-    def mark(cls: Any) -> Any:
-        recipe = Recipe(cls, ident_of(cls, by_name=True), lifetime, cls, auto=True)
-        with _lock:
-            _injectables[recipe.ident] = recipe
-        _look_again(recipe)
-        return cls
-
-    return mark
+_lock = threading.Lock()  # guards _global
 
 
 def get_container() -> DIContainer:
@@ -410,7 +375,8 @@ def get_container() -> DIContainer:
     with _lock:
         if _global is None:
             _global = DIContainer()
-            atexit.register(_global.close)
+            atexit.unregister(_close_at_exit)
+            atexit.register(_close_at_exit)
         return _global
 
 
@@ -420,32 +386,11 @@ def reset_container() -> None:
     with _lock:
         container, _global = _global, None
     if container is not None:
-        atexit.unregister(container.close)
         container.close()
 
 
-def _look_again(recipe: Recipe | None = None) -> None:
-    """Have every container look anew at the setting and the injectables; at once where it has one of this name."""
-    with _lock:
-        containers = list(_containers)
-    for container in containers:
-        with container._lock:
-            container._forget_plans()
-            old = container._entries.get(recipe.ident) if recipe is not None else None
-            gone = (
-                container._admit(container._entries, recipe)
-                if recipe is not None and old and old.auto
-                else []
-            )
-        container._drop(gone)
-
-
-def _auto_registration() -> bool:
-    global _heeding  # noqa: PLW0603
-    from analysis_kit import settings  # loads pydantic, so only where a class is injectable
-
-    with _lock:
-        if not _heeding:
-            settings.on_change(_look_again)
-            _heeding = True
-    return settings.get_settings().ENABLE_AUTO_REGISTRATION
+def _close_at_exit() -> None:
+    try:
+        reset_container()
+    except ContainerError:
+        _log.warning("at exit, services of the process-wide container were left", exc_info=True)

@@ -11,16 +11,23 @@ import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterator
 from typing import Any, NamedTuple, Self, TypeVar, overload
 
-from analysis_kit.container.recipes import NOTHING, Lifetime, Recipe, circular, name_of, not_found
+from analysis_kit.container.recipes import (
+    NOTHING,
+    Lifetime,
+    Recipe,
+    circular,
+    name_of,
+    needs_await,
+    not_found,
+)
 from analysis_kit.errors import CaptiveDependencyError, ContainerError
 
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
-_GENERATORS = (
-    contextlib.ContextDecorator,
-    contextlib.AsyncContextDecorator,
-)  # what contextlib makes of generators
+# what contextlib makes of generators
+_GENERATORS = (contextlib.ContextDecorator, contextlib.AsyncContextDecorator)
+_BUILDERS = ("once", "aonce", "build", "abuild")  # functions of this file that build their local `recipe`
 _DISPOSABLE = ("__enter__", "__aenter__", "close", "aclose")
 
 
@@ -66,8 +73,9 @@ def _path() -> list[Recipe]:
     path: list[Recipe] = []
     frame = inspect.currentframe()
     while frame is not None:
-        if frame.f_code in _BUILDERS:
-            path.insert(0, frame.f_locals["recipe"])
+        if frame.f_code.co_filename == __file__ and frame.f_code.co_name in _BUILDERS:
+            recipe = frame.f_locals["recipe"]
+            path[:0] = [recipe] if path[:1] != [recipe] else []
         frame = frame.f_back
     return path
 
@@ -97,9 +105,8 @@ class Scope:
     def __init__(self, root: Any) -> None:
         self._made: dict[Recipe, Any] = {}
         self._building: dict[Recipe, list[Any]] = {}
-        self._tails: list[
-            tuple[Recipe, Callable[..., Any], bool]
-        ] = []  # recipe, how to leave it, whether to await
+        # of each service that must be disposed: its recipe, how to leave it, whether that must be awaited
+        self._tails: list[tuple[Recipe, Callable[..., Any], bool]] = []
         self._root = root
         self._calls: dict[Hashable, Callable[[Any], Any]] = root._scope_calls
         self._open = True
@@ -168,11 +175,14 @@ class Scope:
     def _resolve_first(self, key: Hashable) -> Any:
         root, plan = self._root, self._demand(key)
         value = plan.call(self)
-        recipe = root._find(key)
-        if recipe is not None and recipe.lifetime is Lifetime.SINGLETON:
-            with root._lock:
-                if root._plans.get(recipe) is plan and root._made.get(recipe) is value:
-                    self._calls[key] = lambda _: value
+        with root._lock:
+            recipe = root._find(key)
+            if (
+                recipe is not None
+                and recipe.lifetime is Lifetime.SINGLETON
+                and root._made.get(recipe) is value
+            ):
+                self._calls[key] = lambda _: value  # until something is registered anew
         return value
 
     def _demand(self, key: Hashable) -> Plan:
@@ -186,7 +196,7 @@ class Scope:
         with root._lock:
             if not self._open:
                 raise ContainerError("this scope is closed; open another: container.create_scope()")
-            plan = root._supply(key, (), [])
+            plan: Plan | None = root._supply(key, (), [])
             if plan is None:
                 return None
             if plan.scoped is not None and self is root:
@@ -205,9 +215,7 @@ class Scope:
                 import asyncio  # loaded already, since a task builds it
 
                 if asyncio._get_running_loop() is not None:
-                    raise needs_await(
-                        recipe, "is being built by a task, whose event loop a wait here would stop"
-                    )
+                    raise needs_await(recipe, "is being built by a task, and a wait would stop its loop")
             with _waiting(found, recipe, mine[0]) as done:
                 if self._building.get(recipe) is found:
                     done.result()
@@ -277,6 +285,8 @@ class Scope:
         errors: list[tuple[str, BaseException]] = []
         for tail in reversed(tails):
             recipe, leave, awaits = tail
+            if tail not in self._tails:
+                continue  # someone else is at it
             try:
                 if awaits and not wait:
                     raise needs_await(recipe, "is disposed asynchronously", "async with, or aclose()")
@@ -299,12 +309,6 @@ class Scope:
             if fatal is not None:
                 raise fatal  # an interrupt or a cancel that came while disposing
             body[1].add_note(message)
-
-
-def needs_await(recipe: Recipe, why: str, use: str = "") -> ContainerError:
-    """Return the error that says what to await."""
-    name = name_of(recipe.key)
-    return ContainerError(f"{name} {why}; use: {use or f'await container.aresolve({name})'}")
 
 
 def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -345,15 +349,8 @@ def constant(value: Any) -> Plan:
 
 def lasting(recipe: Recipe, parts: Plan, root: Scope) -> Plan:
     """Return the plan that builds from ``parts`` and keeps to the recipe's lifetime and disposal."""
-    build, abuild = parts.call, parts.acall
     plain = isinstance(recipe.make, type) and not any(hasattr(recipe.make, name) for name in _DISPOSABLE)
-    if not plain:
-
-        def build(holder: Scope) -> Any:
-            return drive(holder.keep(recipe, parts.call(holder), wait=False))
-
-        async def abuild(holder: Scope) -> Any:
-            return await holder.keep(recipe, await parts.acall(holder), wait=True)
+    build, abuild = (parts.call, parts.acall) if plain else _kept(recipe, parts)
 
     def single(_: Scope) -> Any:
         value = made.get(recipe, NOTHING)
@@ -368,30 +365,24 @@ def lasting(recipe: Recipe, parts: Plan, root: Scope) -> Plan:
         return Plan(single, lambda _: root.aonce(recipe, abuild), None, parts.uses)
     if recipe.lifetime is Lifetime.SCOPED:
         return Plan(scoped, lambda holder: holder.aonce(recipe, abuild), recipe, parts.uses)
-    return (
-        parts
-        if plain
-        else parts._replace(leaf=None, call=_guarded(recipe, build), acall=_aguarded(recipe, abuild))
-    )
+    return parts if plain else parts._replace(leaf=None, call=build, acall=abuild)
 
 
-def _guarded(recipe: Recipe, build: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    # a factory can ask for its own service without any hint that shows it
-    def call(holder: Scope) -> Any:
-        with _entering(recipe, threading.get_ident()):
-            return build(holder)
+def _kept(recipe: Recipe, parts: Plan) -> tuple[Callable[[Any], Any], Callable[[Any], Awaitable[Any]]]:
+    """Return how to build what must be disposed; a transient's factory may not run within itself."""
+    transient = recipe.lifetime is Lifetime.TRANSIENT
 
-    return call
+    def build(holder: Scope) -> Any:
+        with _entering(recipe, threading.get_ident()) if transient else contextlib.nullcontext():
+            return drive(holder.keep(recipe, parts.call(holder), wait=False))
 
-
-def _aguarded(recipe: Recipe, build: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
-    async def acall(holder: Scope) -> Any:
+    async def abuild(holder: Scope) -> Any:
         import asyncio
 
-        with _entering(recipe, asyncio.current_task()):
-            return await build(holder)
+        with _entering(recipe, asyncio.current_task()) if transient else contextlib.nullcontext():
+            return await holder.keep(recipe, await parts.acall(holder), wait=True)
 
-    return acall
+    return build, abuild
 
 
 @contextlib.contextmanager
@@ -403,10 +394,3 @@ def _entering(recipe: Recipe, me: Any) -> Iterator[None]:
         yield
     finally:
         _inside.discard((recipe, me))
-
-
-_BUILDERS = {
-    Scope.once.__code__,
-    Scope.aonce.__code__,
-    *(f(NOTHING, NOTHING).__code__ for f in (_guarded, _aguarded)),
-}

@@ -7,15 +7,23 @@ import enum
 import functools
 import inspect
 import sys
+import threading
 import types
 import typing
-from collections.abc import Hashable, Iterable
+import weakref
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from analysis_kit.errors import CircularDependencyError, ConfigurationError, ServiceNotFoundError
+from analysis_kit.errors import (
+    CircularDependencyError,
+    ConfigurationError,
+    ContainerError,
+    ServiceNotFoundError,
+)
 
+T = TypeVar("T")
 NOTHING: Any = object()  # "no value here", so that None stays a value
 _BUILDABLE = (type, types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
 
@@ -205,3 +213,65 @@ def circular(path: list[Recipe]) -> CircularDependencyError:
     return CircularDependencyError(
         f"{way} is a circle of services that need each other to be built; let one be set after it is built"
     )
+
+
+def needs_await(recipe: Recipe, why: str, use: str = "") -> ContainerError:
+    """Return the error that says what to await."""
+    name = name_of(recipe.key)
+    return ContainerError(f"{name} {why}; use: {use or f'await container.aresolve({name})'}")
+
+
+containers_alive: weakref.WeakSet[Any] = weakref.WeakSet()
+injectables: dict[Hashable, Recipe] = {}
+_heeding = False
+_lock = threading.Lock()  # guards the three above
+
+
+def injectable(lifetime: Lifetime) -> Callable[[type[T]], type[T]]:
+    """Make a class resolvable from every container while ``ENABLE_AUTO_REGISTRATION`` is on.
+
+    A container's own registration of the class comes first. Decorating a class of the same module and name again
+    replaces it, and disposes the singletons of the former one.
+
+    Examples
+    --------
+    >>> from analysis_kit.container import get_container
+    >>> @injectable(Lifetime.SINGLETON)
+    ... class Tone:
+    ...     def analyze(self, text: str) -> float:
+    ...         return 0.0
+    >>> get_container().resolve(Tone).analyze("up")
+    0.0
+    """
+    if not isinstance(lifetime, Lifetime):
+        raise ConfigurationError(
+            f"@injectable takes a lifetime, not {lifetime!r}; write @injectable(Lifetime.SINGLETON)"
+        )
+
+    def mark(cls: Any) -> Any:
+        recipe = Recipe(cls, ident_of(cls, by_name=True), lifetime, cls, auto=True)
+        with _lock:
+            injectables[recipe.ident] = recipe
+        _look_again(recipe)
+        return cls
+
+    return mark
+
+
+def _look_again(recipe: Recipe | None = None) -> None:
+    with _lock:
+        containers = list(containers_alive)
+    for container in containers:
+        container.look_again(recipe)
+
+
+def auto_registration() -> bool:
+    """Return whether injectables count at present; from now on a change of the setting reaches every container."""
+    global _heeding  # noqa: PLW0603
+    from analysis_kit import settings  # loads pydantic, so only where a class is injectable
+
+    with _lock:
+        if not _heeding:
+            settings.on_change(_look_again)
+            _heeding = True
+    return settings.get_settings().ENABLE_AUTO_REGISTRATION

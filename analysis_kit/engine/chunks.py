@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
 from typing import Any, NamedTuple
 
 from analysis_kit import events, retry
@@ -63,14 +63,11 @@ def run_chunk(function: bytes, arguments: bytes, timeout_s: float | None, listen
         if listener not in {0, os.getpid()}:  # in its own process the listener hears for itself
             stack.callback(events.subscribe(_hear))
         answer = Answer([], {}, [], [], [], heard)
-        token = CancelToken()
+        scope = _scope(timeout_s)
         for call in _read(function, arguments):
-            _do(
-                call,
-                answer,
-                token if timeout_s is None and not token.cancelled else CancelToken(deadline_s=timeout_s),
-                timeout_s,
-            )
+            _do(call, answer, scope, timeout_s)
+            if timeout_s is not None or scope[0].cancelled:
+                scope = _scope(timeout_s)
     return _write(answer)
 
 
@@ -95,10 +92,18 @@ def _read(function: bytes, arguments: bytes) -> list[Callable[[], Any]]:
     return given if common is None else [functools.partial(common, *each) for each in given]
 
 
-def _do(call: Callable[[], Any], answer: Answer, token: CancelToken, timeout_s: float | None) -> None:
-    context = copy_context()
+def _scope(timeout_s: float | None) -> tuple[CancelToken, Context]:
+    """Return a token, and a context to copy in which it is the current one; calls without a time limit share it."""
+    token, context = CancelToken(deadline_s=timeout_s), copy_context()
     context.run(retry.new_scope)
     context.run(current_token.set, token)
+    return token, context
+
+
+def _do(
+    call: Callable[[], Any], answer: Answer, scope: tuple[CancelToken, Context], timeout_s: float | None
+) -> None:
+    token, context = scope[0], scope[1].copy()
     alarm = None
     if timeout_s is not None:
         alarm = threading.Timer(

@@ -32,6 +32,8 @@ from analysis_kit.errors import AnalysisError, ConfigurationError
 
 #: Seconds of work that make a chunk, and the most units in one.
 CHUNK_S, CHUNK_MOST = 0.1, 1024
+#: Towards the end chunks shrink, so that workers end together, but not below this part: a message costs as well.
+CHUNK_LEAST = 16
 #: A chunk may be so many times as large as the one before.
 CHUNK_GROWTH = 8
 #: Seconds beyond its time limit that a unit has while its worker process may still be starting.
@@ -123,7 +125,9 @@ class ExecutorLane:
 
     def fed(self) -> None:
         """Send out what there is room for."""
-        while len(self._chunks) < self._held and self._run.stopping is None:
+        # one cheap chunk more than our processes can run, so that none of them waits for us between two
+        spare = self._ours is not None and self._size > 1 and self._held > 0
+        while len(self._chunks) < self._held + spare and self._run.stopping is None:
             if self._suspects and self._chunks:
                 return
             alone = bool(self._suspects)
@@ -160,7 +164,7 @@ class ExecutorLane:
     def _take(self) -> list[Item]:
         items: list[Item] = []
         share = math.ceil(self._run.queue.qsize() / (2 * self._held))
-        size = 1 if self._single else max(1, min(self._size, share))
+        size = 1 if self._single else min(self._size, max(share, self._size // CHUNK_LEAST, 1))
         while len(items) < size and self._again:
             items.append(self._again.popleft())
         while len(items) < size:

@@ -63,7 +63,7 @@ class Host:
         self._until = 0.0
         self._models: tuple[str, ...] | None = None
         self._loaded: tuple[str, ...] = ()
-        self._asked = -math.inf
+        self._asked = self._probed = -math.inf
 
     @property
     def up(self) -> bool:
@@ -102,11 +102,17 @@ class Host:
             self._failures += 1
             self._until = time.monotonic() + pause_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreads, hides nothing
 
-    def probe(self) -> bool:
-        """Return whether it answers; if so it is back, else its pause grows. One caller asks, the others hear False."""
-        if not self._probing.acquire(blocking=False):
+    def probe(self, *, wait: bool) -> bool:
+        """Return whether it answers; if so it is back, else its pause grows.
+
+        One caller asks. The others hear False at once, or, with ``wait``, what that one has found.
+        """
+        if not self._probing.acquire(blocking=wait, timeout=2 * PROBE_S if wait else -1):
             return False
         try:
+            if self.up or time.monotonic() - self._probed < FIRST_PAUSE_S:
+                return self.up
+            self._probed = time.monotonic()
             with self.visitor() as client:
                 client.version()
         except (OllamaError, AnswerError) as exc:
@@ -150,7 +156,7 @@ class Host:
                 url, connect_timeout_s=PROBE_S, read_timeout_s=PROBE_S, api_key=self._api_key
             ) as client:
                 client.version()
-        except (AnalysisKitError, KeyError):
+        except AnalysisKitError:
             return False
         return True
 
@@ -206,7 +212,7 @@ def revive(hosts: Sequence[Host]) -> None:
     """Ask the hosts that were set aside and whose pause is over whether they are back; all of them, if none is up."""
     none_up = not any(host.up for host in hosts)
     for host in hosts:
-        if not host.up and (host.due or none_up) and host.probe() and none_up:
+        if not host.up and (host.due or none_up) and host.probe(wait=none_up) and none_up:
             return
 
 

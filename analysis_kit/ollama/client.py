@@ -299,7 +299,10 @@ class OllamaClient(Shelf):
         began = time.perf_counter()
         answer = self.calls.plain("POST", "/api/embed", body, model=name)
         total_s, load_s, _, _ = durations(answer)
-        vectors = tuple(tuple(map(float, row)) for row in answer.get("embeddings") or ())
+        try:
+            vectors = tuple(tuple(map(float, row)) for row in answer.get("embeddings") or ())
+        except (TypeError, ValueError):
+            vectors = ()
         if len(vectors) != len(listed):
             raise StreamBrokenError(
                 f"{self.base_url} gave {len(vectors)} vectors for {len(listed)} texts (model {name!r})",

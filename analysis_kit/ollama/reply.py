@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from analysis_kit.errors import EmptyAnswerError, StreamBrokenError, TruncatedAnswerError
+from analysis_kit.errors import EmptyAnswerError, InvalidAnswerError, StreamBrokenError, TruncatedAnswerError
 from analysis_kit.ollama.text import clean
 
 NAN = float("nan")
@@ -183,8 +184,14 @@ class Collector:
     def add(self, item: dict[str, Any]) -> Piece | None:
         """Take one object; return its part of the answer, if it has one."""
         said = item.get("message") or {} if self._chat else item
-        text = said.get("content" if self._chat else "response") or ""
-        thought = said.get("thinking") or ""
+        if not isinstance(said, dict):
+            raise self._strange("message", said)
+        key = "content" if self._chat else "response"
+        text, thought = said.get(key) or "", said.get("thinking") or ""
+        if not isinstance(text, str):
+            raise self._strange(key, text)
+        if not isinstance(thought, str):
+            raise self._strange("thinking", thought)
         if text:
             self._parts.append(text)
         if thought:
@@ -224,7 +231,7 @@ class Collector:
             raise EmptyAnswerError(
                 f"the server only did a {reason} of the model and gave no answer ({where})", **facts
             )
-        count = int(last.get("eval_count") or 0)
+        count = int(_number(last.get("eval_count")))
         if not text.strip() and not self._tool_calls:
             if reason == "length":
                 by = "its reasoning" if thinking else "blanks"
@@ -234,7 +241,7 @@ class Collector:
                     **facts,
                 )
             raise EmptyAnswerError(f"the model's answer is empty ({where}, {count} tokens)", **facts)
-        prompt_tokens = int(last.get("prompt_eval_count") or 0)
+        prompt_tokens = int(_number(last.get("prompt_eval_count")))
         flags = [TRUNCATED] if reason == "length" else []
         if is_clipped(prompt_tokens, self._prompt, self._num_ctx):
             flags.append(CLIPPED)
@@ -259,6 +266,14 @@ class Collector:
             raw=self._whole(last, text, thinking),
         )
 
+    def _strange(self, key: str, value: object) -> InvalidAnswerError:
+        return InvalidAnswerError(
+            f"{self._host} sent a {type(value).__name__} as {key!r} (model {self._model!r}); is that an Ollama?",
+            text=self.text,
+            model=self._model,
+            host=self._host,
+        )
+
     def _whole(self, last: dict[str, Any], text: str, thinking: str) -> dict[str, Any]:
         whole = dict(last)
         extra: dict[str, Any] = {"thinking": thinking} if thinking else {}
@@ -275,10 +290,13 @@ class Collector:
 
 def durations(last: Mapping[str, Any]) -> tuple[float, float, float, float]:
     """Return total, load, prompt and generation seconds; a server that gives a total leaves zeros out."""
-    total = last.get("total_duration")
-    if not total:
-        return NAN, NAN, NAN, NAN
-    load, prompt, generate = (
-        (last.get(key) or 0) / 1e9 for key in ("load_duration", "prompt_eval_duration", "eval_duration")
-    )
-    return total / 1e9, load, prompt, generate
+    keys = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")
+    total, load, prompt, generate = (_number(last.get(key)) / 1e9 for key in keys)
+    return (total, load, prompt, generate) if total else (NAN, NAN, NAN, NAN)
+
+
+def _number(value: object) -> float:
+    """Return a count or duration; 0 where it is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return 0
+    return value if 0 <= value < math.inf else 0

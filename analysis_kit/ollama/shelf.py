@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from analysis_kit.errors import ConfigurationError, ModelNotFoundError, StreamBrokenError
+from analysis_kit.errors import ConfigurationError, ModelNotFoundError, OllamaError, StreamBrokenError
 from analysis_kit.ollama.calls import Calls
 from analysis_kit.ollama.reply import ModelInfo
 from analysis_kit.settings import get_settings
@@ -34,11 +34,11 @@ class Shelf:
 
     def tags(self) -> tuple[ModelInfo, ...]:
         """Return the models that the server has."""
-        return tuple(map(ModelInfo.read, self._models("/api/tags")))
+        return self._models("/api/tags", loaded=False)
 
     def ps(self) -> tuple[ModelInfo, ...]:
         """Return the models that are in memory now."""
-        return tuple(ModelInfo.read(item, loaded=True) for item in self._models("/api/ps"))
+        return self._models("/api/ps", loaded=True)
 
     def show(self, model: str | None = None) -> dict[str, Any]:
         """Return the server's card of a model: ``details model_info capabilities template parameters`` and more."""
@@ -48,7 +48,10 @@ class Shelf:
 
     def version(self) -> str:
         """Return the server's version."""
-        return str(self.calls.plain("GET", "/api/version")["version"])
+        answer = self.calls.plain("GET", "/api/version")
+        if "version" not in answer:
+            raise self._strange("/api/version")
+        return str(answer["version"])
 
     def pull(
         self, model: str, *, progress: Callable[[str, int | None, int | None], None] | None = None
@@ -115,8 +118,18 @@ class Shelf:
             model=model,
         )
 
-    def _models(self, path: str) -> list[Mapping[str, Any]]:
-        return list(self.calls.plain("GET", path).get("models") or ())
+    def _models(self, path: str, *, loaded: bool) -> tuple[ModelInfo, ...]:
+        listed = self.calls.plain("GET", path).get("models") or ()
+        try:
+            return tuple(ModelInfo.read(item, loaded=loaded) for item in listed)
+        except (AttributeError, TypeError, ValueError) as exc:
+            raise self._strange(path) from exc
+
+    def _strange(self, path: str) -> OllamaError:
+        return OllamaError(
+            f"{self.base_url} answered {path} with something else than Ollama does; is another server there?",
+            host=self.base_url,
+        )
 
     def _only_model(self, capability: str) -> str:
         able = [info.name for info in self.tags() if capability in self._capabilities(info)]

@@ -54,7 +54,9 @@ def with_parameters(notebook: Any, parameters: Mapping[str, Any]) -> Any:
 
 
 def execute(notebook: Any, *, folder: Path, timeout_s: float, on_cell: Callable[[int, int], None]) -> None:
-    """Run every cell in a fresh kernel, on a thread without a running loop; the kernel is started with ``sys.executable`` and never by a kernelspec found on the machine.
+    """Run every cell in a fresh kernel, started with ``sys.executable`` and never by a kernelspec found on the machine.
+
+    It runs a loop of its own, so it must be called from a thread that has none running.
 
     Parameters
     ----------

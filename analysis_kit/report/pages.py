@@ -12,13 +12,12 @@ from typing import Any
 
 import analysis_kit.plots as plots  # noqa: PLR0402
 from analysis_kit._html import block, escape, table
+from analysis_kit.analyzers.lexicon import TEXT_THRESHOLD
 from analysis_kit.results import Row
 from analysis_kit.run.analysis import AnalysisRun
 
 WAYS = {"section": "Sections", "speaker": "Speakers", "turn": "Turns", "row": "Rows", "text": "Texts"}
 DEMO = "demo model"
-#: The rules' score of a text from which it counts as good or bad news; the same threshold as the analyzer's labels.
-CLEAR = 0.12
 
 
 def documents(run: AnalysisRun) -> list[str]:
@@ -61,7 +60,7 @@ def word_for(score: float) -> str:
     """Return the word for a tone score."""
     if math.isnan(score):
         return "not known"
-    return "positive" if score > CLEAR else "negative" if score < -CLEAR else "balanced"
+    return "positive" if score > TEXT_THRESHOLD else "negative" if score < -TEXT_THRESHOLD else "balanced"
 
 
 def models(run: AnalysisRun) -> list[str]:

@@ -95,6 +95,10 @@ def analyze(
         raise ConfigurationError(f"repeats={repeats}: use 1 or more")
     if limit is not None and limit < 1:
         raise ConfigurationError(f"limit={limit}: use 1 or more units, or None for all")
+    if isinstance(max_workers, int) and max_workers < 1:
+        raise ConfigurationError(
+            f"max_workers={max_workers}: use 1 or more, 'auto', or None for the setting's"
+        )
     if on_error not in {"collect", "raise"}:
         raise ConfigurationError(f"on_error={on_error!r}: use 'collect' or 'raise'")
     units = units_of(data, by=by, text=text, id=id, keep=keep, mask_entities=mask_entities)

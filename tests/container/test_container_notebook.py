@@ -424,3 +424,18 @@ def test_registering_and_resolving_from_many_threads(container):
         thread.join(20)
     assert not errors
     assert container.resolve(User).cache is container.resolve(Cache)
+
+
+def test_an_override_that_cannot_work_leaves_nothing(container):
+    """A wrong override is refused before anything changes; a decorated class from a function is overridden as one."""
+
+    @injectable(Lifetime.SINGLETON)
+    class Inner: ...
+
+    with pytest.raises(ConfigurationError):
+        with container.override(Inner, instance=1, factory=dict):
+            pass
+    assert type(container.resolve(Inner)) is Inner
+    with container.override(Inner, instance="double"):
+        assert container.resolve(list[Inner]) == ["double"]
+    assert [type(each) for each in container.resolve(list[Inner])] == [Inner]

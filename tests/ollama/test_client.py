@@ -20,6 +20,7 @@ from analysis_kit.errors import (
     EmptyAnswerError,
     InvalidAnswerError,
     ModelNotFoundError,
+    OllamaError,
     ServerBusyError,
     StreamBrokenError,
     TruncatedAnswerError,
@@ -352,6 +353,49 @@ def test_O17_a_missing_model_is_one_request_and_a_hint(fake, client):
     assert len(fake.requests) == 1
     with pytest.raises(ModelNotFoundError, match="llama9"):
         client.digest("llama9")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"response": 5, "done": True},
+        {"response": ["a"], "done": True},
+        {"response": "a", "thinking": 1, "done": True},
+        {
+            "response": "a",
+            "done": True,
+            "eval_count": "many",
+            "total_duration": "long",
+            "prompt_eval_count": -3,
+        },
+    ],
+)
+def test_fields_of_a_strange_type_are_errors_or_unknown(fake, client, line):
+    """A server that is no Ollama gives typed errors, or figures that are not known, never a TypeError."""
+    fake.script("/api/generate", Play(lines=[line]))
+    if line["response"] == "a" and "thinking" not in line:
+        reply = client.generate("x")
+        assert (reply.generated_tokens, reply.prompt_tokens) == (0, 0)
+        assert math.isnan(reply.total_s)
+    else:
+        with pytest.raises(InvalidAnswerError, match="is that an Ollama"):
+            client.generate("x")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "ask"),
+    [
+        ("/api/tags", {"models": [1]}, lambda client: client.tags()),
+        ("/api/tags", {"models": 7}, lambda client: client.tags()),
+        ("/api/ps", {"models": [{"size": "big"}]}, lambda client: client.ps()),
+        ("/api/version", {"release": "1"}, lambda client: client.version()),
+    ],
+)
+def test_listings_of_another_form_are_typed_errors(fake, client, path, body, ask):
+    """What another server says at these paths is an error that asks whether this is an Ollama."""
+    fake.script(path, Play(body=body))
+    with pytest.raises(OllamaError, match="another server"):
+        ask(client)
 
 
 # questions

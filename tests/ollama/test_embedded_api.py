@@ -296,6 +296,28 @@ def test_schema_with_what_only_llama_cpp_translates_is_kept_too(post):
     assert re.fullmatch("[A-C]{3}", json.loads(answer["message"]["content"])["code"])
 
 
+def test_a_format_holds_in_raw_mode_and_with_a_long_prompt(post):
+    """A prompt that goes past the chat template is held to any schema, its objects are closed, and a bad one is refused."""
+    pattern = {
+        "type": "object",
+        "properties": {"c": {"type": "string", "pattern": "^[A-C]{3}$"}},
+        "required": ["c"],
+    }
+    for ask in (
+        {"raw": True},
+        {"options": {**GREEDY, "num_ctx": 64}, "prompt": "word " * 300},
+        {"context": [1, 2]},
+    ):
+        body = {"prompt": "x", "stream": False, "options": GREEDY, **ask}
+        value = json.loads(post("/api/generate", {**body, "format": pattern}).json()["response"])
+        assert re.fullmatch("[A-C]{3}", value.pop("c"))
+        assert value == {}
+        assert (
+            json.loads(post("/api/generate", {**body, "format": {"enum": ["y"]}}).json()["response"]) == "y"
+        )
+        assert post("/api/generate", {**body, "format": {"type": "strin"}}).status_code == 400
+
+
 @pytest.mark.parametrize(
     ("form", "status"),
     [(5, 500), ("yaml", 500), ([], 500), ({"type": "strin"}, 400), ({"$ref": "#/$defs/none"}, 400)],

@@ -249,6 +249,28 @@ def test_all_hosts_down_is_one_error_with_each_ones_last_failure(lab, make):
     assert pool.health_check() is True
 
 
+def test_when_all_are_down_one_caller_asks_and_the_others_hear_what_it_found(lab, make):
+    """Eight callers at once with every host set aside: each host is probed once, and all are served when one is back."""
+    pool = make(lab, 8, 0)
+    for host in pool.members:
+        host.fail(OllamaError("gone"))
+        host._until = float("inf")
+    answers = []
+    together = threading.Barrier(8)
+
+    def work():
+        together.wait()
+        answers.append(call(pool).text)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert answers == ["ok"] * 8
+    assert sum(len(fake.asked("/api/version")) for fake in lab) <= 3
+
+
 def test_a_host_that_dies_under_load_loses_no_row(lab, make):
     """One of three hosts is killed with requests on it: all 300 answers come, each once."""
     for fake in lab:

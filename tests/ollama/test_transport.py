@@ -253,6 +253,16 @@ def test_a_full_backlog_is_a_connect_limit(monkeypatch):
             each.close()
 
 
+def test_a_host_that_vanishes_without_a_word_is_noticed(fake, transport):
+    """A half-open connection (a host that lost power) is probed by the system every minute, however long a model thinks."""
+    said(transport)
+    sock = transport._line._sock
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    if hasattr(socket, "TCP_KEEPIDLE"):
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 # sending again
 def test_C2_a_kept_connection_closed_at_the_moment_of_sending_is_replaced_once(fake, transport):
     """C2: the server answers, then drops the next request unread: one replay on a fresh connection, counted exactly."""

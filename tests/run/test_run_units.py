@@ -204,7 +204,7 @@ def test_masking_needs_transcripts():
         units_of({"a": "text"}, mask_entities=True)
 
 
-@pytest.mark.parametrize("how", [{"repeats": 0}, {"limit": 0}, {"on_error": "ignore"}])
+@pytest.mark.parametrize("how", [{"repeats": 0}, {"limit": 0}, {"max_workers": 0}, {"on_error": "ignore"}])
 def test_options_that_cannot_work_are_refused_at_once(how):
     """The option is named with what it may be, before anything runs."""
     with pytest.raises(ConfigurationError, match=next(iter(how))):

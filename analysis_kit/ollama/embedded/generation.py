@@ -15,7 +15,7 @@ from typing import Any
 from analysis_kit.ollama.embedded import asks
 from analysis_kit.ollama.embedded.asks import ApiError
 from analysis_kit.ollama.embedded.fitting import fit_chat, fit_prompt, surely_fits
-from analysis_kit.ollama.embedded.grammar import any_object_grammar, compact_grammar
+from analysis_kit.ollama.embedded.grammar import any_object_grammar, close_objects, compact_grammar
 from analysis_kit.ollama.embedded.llama import Llama, LlamaError
 from analysis_kit.ollama.embedded.runner import Runner, Seat
 
@@ -124,19 +124,33 @@ class Generation:
                 body["tools"] = request["tools"]
             body = await fit_chat(seat, body, ctx, truncate=truncate)
         elif request.get("raw") or request.get("context") or not surely_fits(body, ctx):
-            prompt = request["prompt"]
-            if body.pop("messages", None) is not None:
-                prompt = await seat.call(seat.llama.render, body | {"messages": self._messages()})
-            if request.get("context"):
-                prompt = await seat.call(seat.llama.detokenize, request["context"]) + prompt
-            keep = self.options["num_keep"]
-            body["prompt"] = await fit_prompt(seat, prompt, ctx, keep=keep, truncate=truncate, shift=shift)
-        if (
-            not shift
-        ):  # the context that is loaded may be larger than the one asked for: the answer ends with that
+            await self._as_prompt(seat, body, ctx, truncate=truncate, shift=shift)
+        if not shift:
+            # the loaded context may be larger than the one asked for, with which the answer has to end
             used = len(await seat.call(_prompt_tokens, seat.llama, body))
             body["max_tokens"] = max(1, min(body["max_tokens"], ctx - used))
         return body, "messages" in body
+
+    async def _as_prompt(
+        self, seat: Seat, body: dict[str, Any], ctx: int, *, truncate: bool, shift: bool
+    ) -> None:
+        """Put a prompt in place of the messages of ``generate``, unless they turn out to fit as they are."""
+        request, prompt = self.request, self.request["prompt"]
+        if "messages" in body:
+            prompt = await seat.call(seat.llama.render, body)
+        if request.get("context"):
+            prompt = await seat.call(seat.llama.detokenize, request["context"]) + prompt
+        keep = self.options["num_keep"]
+        fitted = await fit_prompt(seat, prompt, ctx, keep=keep, truncate=truncate, shift=shift)
+        if "messages" in body and fitted is prompt and not request.get("context"):
+            return
+        if (
+            "json_schema" in body
+        ):  # outside of a chat llama.cpp neither checks a schema nor closes its objects
+            await seat.call(seat.llama.render, body | {"messages": self._messages()})
+            body["json_schema"] = close_objects(body["json_schema"])
+        body.pop("messages", None)
+        body["prompt"] = fitted
 
     def _messages(self) -> list[dict[str, Any]]:
         if self.chat:

@@ -58,6 +58,24 @@ def compact_grammar(schema: Mapping[str, Any]) -> str | None:
     return _grammar(closed)
 
 
+def close_objects(schema: Any) -> Any:
+    """Return ``schema`` with every object closed that does not say otherwise; parts of an ``allOf`` stay open."""
+    if isinstance(schema, list):
+        return [close_objects(each) for each in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    out = dict(schema)
+    for key in ("properties", "$defs", "definitions", "patternProperties"):
+        if isinstance(out.get(key), Mapping):
+            out[key] = {name: close_objects(each) for name, each in out[key].items()}
+    for key in ("items", "prefixItems", "anyOf", "oneOf", "additionalProperties"):
+        if key in out:
+            out[key] = close_objects(out[key])
+    if "properties" in out and "allOf" not in out:
+        out.setdefault("additionalProperties", False)
+    return out
+
+
 def any_object_grammar() -> str:
     """Return the grammar of any JSON object without blanks."""
     return _grammar({"type": "object"})
