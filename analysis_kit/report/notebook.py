@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import json
 import sys
@@ -107,7 +108,8 @@ def execute(notebook: Any, *, folder: Path, timeout_s: float, on_cell: Callable[
         on_cell_executed=count,
     )
     try:
-        client.execute(cleanup_kc=True)
+        # execute() would leave a loop open behind it; a manager that was handed in is not cleaned up unasked
+        asyncio.run(client.async_execute(cleanup_kc=True))
     except nbclient.exceptions.CellTimeoutError as exc:
         raise ReportError(
             f"cell {done + 1} of {cells} of the report took longer than {timeout_s:g} s"

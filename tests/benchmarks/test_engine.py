@@ -150,7 +150,7 @@ def served(texts, *, delay_s):
         try:
             asyncio.run(engine.analyze_sections_parallel(texts, ask))  # connections and imports
             walls = [
-                took(lambda: asyncio.run(engine.analyze_sections_parallel(texts, ask))) for _ in range(5)
+                took(lambda: asyncio.run(engine.analyze_sections_parallel(texts, ask))) for _ in range(7)
             ]
             sequential = took(lambda: [ask(text) for text in texts.values()])
         finally:

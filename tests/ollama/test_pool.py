@@ -685,6 +685,7 @@ def test_ten_thousand_checkouts_with_random_cancels_lose_no_slot(make):
         assert pool.get_stats()["active_connections"] == 4
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 def test_C8_a_pool_begins_anew_in_a_forked_child(fake):
     """C8: a warm process-wide pool, forked twice while another thread holds a slot: answers match, nothing is shared."""

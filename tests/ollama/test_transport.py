@@ -536,6 +536,7 @@ def test_what_json_cannot_carry_is_a_configuration_error(fake):
     assert fake.requests == []
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 def test_C8_a_forked_child_does_not_speak_on_its_parents_connection(fake):
     """C8: a client that was used before a fork opens its own connection in each child; answers are not mixed."""
