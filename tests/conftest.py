@@ -1,6 +1,6 @@
 """What every test shares: the fakes' folder on the path, what the marks need, and a cache and settings of its own.
 
-A test whose mark this machine cannot serve is left out with its reason. ``ANALYSIS_KIT_TESTS_REQUIRE`` (mark names) turns
+A test whose mark this machine cannot serve is left out with its reason. ``REQUIRED_TEST_MARKS`` (mark names) turns
 a marked group that was left out into a failure of the session; CI sets it.
 """
 
@@ -50,8 +50,8 @@ def _why_not_redis() -> str | None:
 
 
 def _why_not_live() -> str | None:
-    host = os.environ.get("ANALYSIS_KIT_LIVE_HOST")
-    return None if host else "ANALYSIS_KIT_LIVE_HOST names no running Ollama"
+    host = os.environ.get("LIVE_OLLAMA_HOST")
+    return None if host else "LIVE_OLLAMA_HOST names no running Ollama"
 
 
 WHY_NOT = {
@@ -71,14 +71,14 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_sessionfinish(session):
-    required = os.environ.get("ANALYSIS_KIT_TESTS_REQUIRE", "").split()
+    required = os.environ.get("REQUIRED_TEST_MARKS", "").split()
     missing = [mark for mark in required if mark in _left_out]
     if missing:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter):
-    required = os.environ.get("ANALYSIS_KIT_TESTS_REQUIRE", "").split()
+    required = os.environ.get("REQUIRED_TEST_MARKS", "").split()
     for mark, reason in _left_out.items():
         word = "REQUIRED AND LEFT OUT" if mark in required else "left out"
         terminalreporter.write_line(f"{word}: the tests marked {mark!r}, because {reason}")

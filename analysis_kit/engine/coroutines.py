@@ -8,6 +8,7 @@ import contextvars
 import functools
 import inspect
 import queue
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from typing import Any
 
@@ -63,22 +64,81 @@ def _cancel_soon(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> No
         loop.call_soon_threadsafe(task.cancel)
 
 
-class CoroutineLane:
-    """As many tasks on the run's loop as it holds slots; everything here happens on the loop's thread."""
+class LoopLane(ABC):
+    """A lane whose slots are held on the loop's thread: only for what is under way, so that an idle stream keeps none.
+
+    Parameters
+    ----------
+    run : Board
+    """
 
     def __init__(self, run: Board) -> None:
         self._run = run
         self._held = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._waiting: set[asyncio.Task[None]] = set()  # for the rate limit
         self._drained = False
+        self._parked = False
 
     def hire(self) -> None:
         """Take up one more unit at a time; called on any thread."""
         self._run.loop.call_soon_threadsafe(self._hired)
 
     def fed(self) -> None:
+        """Start what there is room for, ask for room where there is none, and give back what is not needed."""
+        run = self._run
+        if self._parked and self._open():
+            self._parked = False
+            run.slots.want(run, self._busy() + self._open())
+        self._start()
+        while self._held > self._busy() and (not self._open() or self._over()):
+            self._held -= 1
+            self._parked = True
+            run.slots.give_back(run)
+
+    def _hired(self) -> None:
+        self._held += 1
+        self.fed()
+
+    def _next(self) -> None:
+        """Go on after something has ended."""
+        slots = self._run.slots
+        if slots.contended and slots.must_yield(self._run):
+            self._held -= 1
+        self.fed()
+        if self.gone():
+            self._run.wake()
+
+    def _over(self) -> bool:
+        return self._drained or self._run.stopping is not None
+
+    def _open(self) -> int:
+        """Return how many units wait to be started; the mark of the end counts as one."""
+        return self._run.queue.qsize()
+
+    @abstractmethod
+    def _busy(self) -> int:
+        """Return how many slots are in use."""
+
+    @abstractmethod
+    def _start(self) -> None:
         """Start what there is room for."""
+
+    @abstractmethod
+    def gone(self) -> bool:
+        """Return whether nothing is under way and nothing will be."""
+
+
+class CoroutineLane(LoopLane):
+    """As many tasks on the run's loop as it holds slots."""
+
+    def __init__(self, run: Board) -> None:
+        super().__init__(run)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Task[None]] = set()  # for the rate limit
+
+    def _busy(self) -> int:
+        return len(self._tasks)
+
+    def _start(self) -> None:
         while len(self._tasks) < self._held and self._run.stopping is None:
             try:
                 item = self._run.queue.get_nowait()
@@ -87,14 +147,11 @@ class CoroutineLane:
             if item is None:
                 self._run.queue.put(None)
                 self._drained = True
-                break
+                return
             context = self._run.context.copy()
             task = self._run.loop.create_task(self._fly(item), context=context)
             self._tasks.add(task)
             task.add_done_callback(self._ended)
-        while self._held > len(self._tasks) and (self._drained or self._run.stopping is not None):
-            self._held -= 1
-            self._run.slots.give_back(self._run)
 
     def stop(self) -> None:
         """Cancel what waits for its start; what is under way hears of it by its token."""
@@ -103,7 +160,7 @@ class CoroutineLane:
 
     def gone(self) -> bool:
         """Return whether no task is left."""
-        return not self._tasks and (self._drained or self._run.stopping is not None)
+        return not self._tasks and self._over()
 
     def close(self) -> None:
         """Do nothing: a task that is over is over."""
@@ -112,22 +169,13 @@ class CoroutineLane:
         for task in self._waiting:
             task.cancel()
 
-    def _hired(self) -> None:
-        self._held += 1
-        self.fed()
-
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
             task.exception()  # an interrupt, which the loop has raised already
         if task not in self._tasks:
             return
         self._tasks.discard(task)
-        slots = self._run.slots
-        if slots.contended and slots.must_yield(self._run):
-            self._held -= 1
-        self.fed()
-        if self.gone():
-            self._run.wake()
+        self._next()
 
     async def _fly(self, item: Item) -> None:
         run = self._run

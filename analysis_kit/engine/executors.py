@@ -26,6 +26,7 @@ from analysis_kit import events
 from analysis_kit._optional import require
 from analysis_kit.cancellation import CancelToken
 from analysis_kit.engine.chunks import run_chunk, unpack_error, warm
+from analysis_kit.engine.coroutines import LoopLane
 from analysis_kit.engine.flights import Board, Flight, Item
 from analysis_kit.engine.threads import fly
 from analysis_kit.errors import AnalysisError, ConfigurationError
@@ -85,7 +86,7 @@ class _Chunk:
         self.alarm: asyncio.TimerHandle | None = None  # while it waits for the rate limit
 
 
-class ExecutorLane:
+class ExecutorLane(LoopLane):
     """As many chunks under way as the run holds slots; all on the loop's thread, unless it says otherwise.
 
     Parameters
@@ -95,7 +96,7 @@ class ExecutorLane:
     """
 
     def __init__(self, run: Board, executor: Executor | Processes) -> None:
-        self._run = run
+        super().__init__(run)
         self._executor = executor
         self._ours = executor if isinstance(executor, Processes) else None
         # InterpreterPoolExecutor is a ThreadPoolExecutor by name only: its workers share no memory with us
@@ -104,27 +105,22 @@ class ExecutorLane:
             None if self._here else require("cloudpickle", extra="processes", purpose="an executor")
         )
         self._functions: dict[int, tuple[Any, bytes]] = {}
-        self._held = 0
         self._chunks: set[_Chunk] = set()
         self._again: deque[Item] = deque()
         self._suspects: deque[Item] = deque()
-        self._drained = False
         self._warm = self._ours is None
         self._single = self._here or run.limiter is not None or run.terms.timeout_s is not None
         self._size = 1
 
     # -- the lane's side ----------------------------------------------------------------------------------------------
 
-    def hire(self) -> None:
-        """Send one more chunk at a time; called on any thread."""
-        self._run.loop.call_soon_threadsafe(self._hired)
+    def _busy(self) -> int:
+        return len(self._chunks)
 
-    def _hired(self) -> None:
-        self._held += 1
-        self.fed()
+    def _open(self) -> int:
+        return super()._open() + len(self._again) + len(self._suspects)
 
-    def fed(self) -> None:
-        """Send out what there is room for."""
+    def _start(self) -> None:
         # one cheap chunk more than our processes can run, so that none of them waits for us between two
         spare = self._ours is not None and self._size > 1 and self._held > 0
         while len(self._chunks) < self._held + spare and self._run.stopping is None:
@@ -133,11 +129,8 @@ class ExecutorLane:
             alone = bool(self._suspects)
             items = [self._suspects.popleft()] if alone else self._take()
             if not items:
-                break
+                return
             self._send(_Chunk(items, alone=alone))
-        while self._held > len(self._chunks) and self._over():
-            self._held -= 1
-            self._run.slots.give_back(self._run)
 
     def stop(self) -> None:
         """Kill processes of ours, and take back what other executors have not begun; called on any thread."""
@@ -280,14 +273,6 @@ class ExecutorLane:
         mean_s = sum(answer.durations_s) / len(answer.durations_s)
         fitting = int(CHUNK_S / max(mean_s, CHUNK_S / CHUNK_MOST))
         self._size = max(1, min(fitting, CHUNK_GROWTH * self._size))
-
-    def _next(self) -> None:
-        run = self._run
-        if run.slots.contended and run.slots.must_yield(run):
-            self._held -= 1
-        self.fed()
-        if self.gone():
-            run.wake()
 
     def _lost(self, chunk: _Chunk, exc: BaseException) -> None:
         """Decide about units whose worker did not answer."""

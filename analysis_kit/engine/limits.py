@@ -121,6 +121,13 @@ class Slots:
             self._wanted[member] = wanted
         self.deal()
 
+    def want(self, member: Member, wanted: int) -> None:
+        """Have ``member`` want ``wanted`` slots from now on, those that it holds included."""
+        with self._lock:
+            if member in self._held:
+                self._wanted[member] = wanted
+        self.deal()
+
     def leave(self, member: Member) -> None:
         """Take back all that ``member`` holds."""
         with self._lock:

@@ -140,17 +140,20 @@ def test_a_unit_may_use_the_engine_it_runs_on():
     assert results == {str(n): {"a": 1, "b": 2} for n in range(6)}
 
 
-def test_the_reader_of_a_stream_may_use_the_engine():
+@pytest.mark.parametrize("apart", [False, True], ids=["itself", "in a task of its own"])
+@pytest.mark.parametrize("analyze", [len, length], ids=["threads", "coroutines"])
+def test_the_reader_of_a_stream_may_use_the_engine(analyze, apart):
     """A run started between two outcomes of a stream is not starved by the stream's idle workers."""
     engine = AsyncAnalysisEngine(1)
 
     async def main():
         found = []
-        async for outcome in engine.stream({"a": "x", "b": "xx"}, len):
-            found.append((outcome.value, await engine.analyze_sections_parallel({"c": "xxx"}, len)))
-        return found
+        async for outcome in engine.stream((pair for pair in [("a", "x"), ("b", "xx")]), analyze):
+            other = engine.analyze_sections_parallel({"c": "xxx"}, analyze)
+            found.append((outcome.value, await (asyncio.ensure_future(other) if apart else other)))
+        return sorted(found)
 
-    assert run(main()) == [(2, {"c": 3}), (1, {"c": 3})]
+    assert run(asyncio.wait_for(main(), 60)) == [(1, {"c": 3}), (2, {"c": 3})]
 
 
 def test_two_readers_share_a_small_engine():

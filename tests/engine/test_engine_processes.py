@@ -34,7 +34,8 @@ def children():
     return [
         each
         for each in psutil.Process().children(recursive=True)
-        if not any("resource_tracker" in part or "forkserver" in part for part in each.cmdline())
+        if each.status() != psutil.STATUS_ZOMBIE
+        and not any("resource_tracker" in part or "forkserver" in part for part in each.cmdline())
     ]
 
 
@@ -125,7 +126,11 @@ def test_streams_and_several_analyzers(engine):
 
     async def main():
         table = await engine.analyze_multiple({"a": -1, "b": -2}, {"abs": abs, "neg": lambda n: -n})
-        seen = [outcome.value async for outcome in engine.stream(((n, -n) for n in range(100)), abs)]
+        seen = []
+        async for outcome in engine.stream(((n, -n) for n in range(100)), abs):
+            seen.append(outcome.value)
+            if outcome.value % 50 == 0:
+                await asyncio.create_task(engine.analyze_sections_parallel({"c": -3}, abs))
         return table, sorted(seen)
 
     assert run(main()) == ({"abs": {"a": 1, "b": 2}, "neg": {"a": 1, "b": 2}}, list(range(100)))

@@ -134,3 +134,14 @@ def test_a_falling_limit_takes_workers_away_and_a_rising_one_hires():
     assert member.hired == 4 + 2
     limit = 0
     assert [slots.must_yield(member) for _ in range(3)] == [True, True, False]
+
+
+def test_what_a_run_wants_can_change():
+    """A run that gives a slot back wants no other until it says so."""
+    slots, member = Slots(lambda: 2, moving=False), Worker()
+    slots.enter(member, 2)
+    slots.give_back(member)
+    slots.give_back(member)
+    assert member.hired == 2
+    slots.want(member, 1)
+    assert member.hired == 3

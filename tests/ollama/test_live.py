@@ -1,4 +1,4 @@
-"""The client and the pool on a real Ollama: ``ANALYSIS_KIT_LIVE_HOST`` names it, its only (or smallest) model is asked."""
+"""The client and the pool on a real Ollama: ``LIVE_OLLAMA_HOST`` names it, its only (or smallest) model is asked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.live
 @pytest.fixture
 def host():
     """Name the server."""
-    return os.environ["ANALYSIS_KIT_LIVE_HOST"]
+    return os.environ["LIVE_OLLAMA_HOST"]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import Any
 from analysis_kit.ollama.embedded import asks
 from analysis_kit.ollama.embedded.asks import ApiError
 from analysis_kit.ollama.embedded.fitting import fit_chat, fit_prompt, surely_fits
-from analysis_kit.ollama.embedded.grammar import any_object_grammar, close_objects, compact_grammar
+from analysis_kit.ollama.embedded.grammar import any_object_grammar, checked_grammar, compact_grammar
 from analysis_kit.ollama.embedded.llama import Llama, LlamaError
 from analysis_kit.ollama.embedded.runner import Runner, Seat
 
@@ -148,7 +148,7 @@ class Generation:
             "json_schema" in body
         ):  # outside of a chat llama.cpp neither checks a schema nor closes its objects
             await seat.call(seat.llama.render, body | {"messages": self._messages()})
-            body["json_schema"] = close_objects(body["json_schema"])
+            body["grammar"] = checked_grammar(body.pop("json_schema"))
         body.pop("messages", None)
         body["prompt"] = fitted
 

@@ -58,19 +58,24 @@ def compact_grammar(schema: Mapping[str, Any]) -> str | None:
     return _grammar(closed)
 
 
-def close_objects(schema: Any) -> Any:
+def checked_grammar(schema: Mapping[str, Any]) -> str:
+    """Return llguidance's grammar of any ``schema`` that llama.cpp was already seen to accept."""
+    return _grammar(_close_objects(schema))
+
+
+def _close_objects(schema: Any) -> Any:
     """Return ``schema`` with every object closed that does not say otherwise; parts of an ``allOf`` stay open."""
     if isinstance(schema, list):
-        return [close_objects(each) for each in schema]
+        return [_close_objects(each) for each in schema]
     if not isinstance(schema, Mapping):
         return schema
     out = dict(schema)
     for key in ("properties", "$defs", "definitions", "patternProperties"):
         if isinstance(out.get(key), Mapping):
-            out[key] = {name: close_objects(each) for name, each in out[key].items()}
+            out[key] = {name: _close_objects(each) for name, each in out[key].items()}
     for key in ("items", "prefixItems", "anyOf", "oneOf", "additionalProperties"):
         if key in out:
-            out[key] = close_objects(out[key])
+            out[key] = _close_objects(out[key])
     if "properties" in out and "allOf" not in out:
         out.setdefault("additionalProperties", False)
     return out
@@ -81,7 +86,7 @@ def any_object_grammar() -> str:
     return _grammar({"type": "object"})
 
 
-def _grammar(schema: dict[str, Any]) -> str:
+def _grammar(schema: Mapping[str, Any]) -> str:
     strict = {**schema, "x-guidance": {"whitespace_flexible": False}}
     return f"%llguidance {{}}\nstart: %json {json.dumps(strict)}"
 
