@@ -44,7 +44,7 @@ def checks(*, hosts: str | None = None, model: str | None = None, probe: bool = 
     for host in resolve_hosts(hosts):
         yield from _server(host, model, probe=probe)
     yield model_file.describe()
-    yield f"cache: {get_cache()!r}"
+    yield f"cache: {get_cache()!r}; to empty it: python -c 'import analysis_kit; analysis_kit.get_cache().clear()'"
 
 
 def _installed(name: str) -> str:

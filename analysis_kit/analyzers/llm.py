@@ -138,6 +138,7 @@ class LLMAnalyzer(BaseAnalyzer):
                     name = self.model or client.default_model()
                     self._identity = Identity(name, client.digest(name))
                 self.cache.set_key(key, "model identity", [self._identity.name, self._identity.digest])
+                self.cache.note_model(self.model or "", self._identity.digest)
             except OllamaUnreachableError:
                 last = self.cache.get_key(key)
                 if last is None:
