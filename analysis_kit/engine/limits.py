@@ -144,7 +144,7 @@ class Slots:
                     self._wanted[member] = self._held[member]
         self.deal()
 
-    def must_yield(self, member: Member, *, idle: bool = False) -> bool:
+    def must_yield(self, member: Member) -> bool:
         """Say, between two units, whether this worker's slot is due to another run; it is taken back then."""
         with self._lock:
             held = self._held.get(member, 0)
@@ -155,8 +155,7 @@ class Slots:
                 for other in self._held
                 if other is not member
             )
-            over = sum(self._held.values()) > limit or (starved and held > fair)
-            due = (held > 1 and over) or (held > 0 and idle and starved)
+            due = held > 1 and (sum(self._held.values()) > limit or (starved and held > fair))
             if due:
                 self._held[member] = held - 1
         self.deal()

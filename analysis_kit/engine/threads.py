@@ -12,10 +12,11 @@ from typing import Any
 from analysis_kit import retry
 from analysis_kit.cancellation import CancelToken, current_token
 from analysis_kit.engine.coroutines import await_on_loop
-from analysis_kit.engine.drain import HEARTBEAT_S
 from analysis_kit.engine.flights import Board, Item
 from analysis_kit.engine.tasks import awaits
 
+#: Seconds that a thread waits for a stream to be fed before it gives its slot back.
+IDLE_S = 0.05
 #: A worker that has reported its last unit ends within microseconds; this only bounds a machine that stands still.
 JOIN_S = 1.0
 
@@ -149,8 +150,9 @@ class ThreadLane:
     def __init__(self, run: Board, crew: Crew, *, fed: bool) -> None:
         self._run = run
         self._crew = crew
-        self._patience_s = HEARTBEAT_S if fed else None
-        self._lock = threading.Lock()  # guards the three below
+        self._patience_s = IDLE_S if fed else None
+        self._parked = False  # whether a thread has left for want of units
+        self._lock = threading.Lock()  # guards the two below and changes of _drained
         self._seats: set[_Seat] = set()
         self._jobs: dict[_Seat, Job] = {}
         self._drained = False
@@ -176,7 +178,11 @@ class ThreadLane:
             self._run.stop(exc)
 
     def fed(self) -> None:
-        """Do nothing: idle threads wait on the queue itself."""
+        """Have threads come back that have left for want of units."""
+        waiting = self._run.queue.qsize()
+        if self._parked and waiting:
+            self._parked = False
+            self._run.slots.want(self._run, len(self._seats) + waiting)
 
     def stop(self) -> None:
         """Do nothing: the queue's end and the units' tokens reach every thread."""
@@ -211,8 +217,8 @@ class ThreadLane:
                 try:
                     item = get()
                 except queue.Empty:
-                    yielded = slots.contended and slots.must_yield(run, idle=True)
-                    continue
+                    self._parked = True
+                    break
                 if item is None:
                     run.queue.put(None)  # for the others
                     self._drained = True

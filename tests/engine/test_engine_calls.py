@@ -145,15 +145,16 @@ def test_a_unit_may_use_the_engine_it_runs_on():
 def test_the_reader_of_a_stream_may_use_the_engine(analyze, apart):
     """A run started between two outcomes of a stream is not starved by the stream's idle workers."""
     engine = AsyncAnalysisEngine(1)
+    pairs = ((str(number), "x" * number) for number in range(40))  # more than are drawn ahead
 
     async def main():
         found = []
-        async for outcome in engine.stream((pair for pair in [("a", "x"), ("b", "xx")]), analyze):
+        async for outcome in engine.stream(pairs, analyze):
             other = engine.analyze_sections_parallel({"c": "xxx"}, analyze)
             found.append((outcome.value, await (asyncio.ensure_future(other) if apart else other)))
         return sorted(found)
 
-    assert run(asyncio.wait_for(main(), 60)) == [(1, {"c": 3}), (2, {"c": 3})]
+    assert run(asyncio.wait_for(main(), 60)) == [(number, {"c": 3}) for number in range(40)]
 
 
 def test_two_readers_share_a_small_engine():
