@@ -232,6 +232,9 @@ class Collector:
                 f"the server only did a {reason} of the model and gave no answer ({where})", **facts
             )
         count = int(_number(last.get("eval_count")))
+        prompt_tokens = int(_number(last.get("prompt_eval_count")))
+        clipped = is_clipped(prompt_tokens, self._prompt, self._num_ctx)
+        where += ", prompt clipped: raise num_ctx" if clipped else ""
         if not text.strip() and not self._tool_calls:
             if reason == "length":
                 by = "its reasoning" if thinking else "blanks"
@@ -241,9 +244,8 @@ class Collector:
                     **facts,
                 )
             raise EmptyAnswerError(f"the model's answer is empty ({where}, {count} tokens)", **facts)
-        prompt_tokens = int(_number(last.get("prompt_eval_count")))
         flags = [TRUNCATED] if reason == "length" else []
-        if is_clipped(prompt_tokens, self._prompt, self._num_ctx):
+        if clipped:
             flags.append(CLIPPED)
         total, load, prompt, generate = durations(last)
         return Reply(

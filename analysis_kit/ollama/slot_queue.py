@@ -140,7 +140,11 @@ class SlotQueue:
         token = current_token.get()
         limit_s = self._limit_s(timeout_s, token)
         try:
-            waiter.wait(limit_s, token)
+            if token is None:
+                waiter.lock.acquire(True, limit_s)
+            else:
+                with token.on_cancel(waiter.wake):
+                    waiter.lock.acquire(True, limit_s)
         except BaseException:
             self._leave(waiter, keep=False)
             raise

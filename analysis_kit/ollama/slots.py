@@ -119,6 +119,8 @@ class Waiter:
         The slot it has; None with `ready` is leave to make a new one.
     error : BaseException or None
         Why it is sent away.
+    lock : threading.Lock
+        Held until then; the caller waits by acquiring it.
     """
 
     ready = False
@@ -126,8 +128,8 @@ class Waiter:
     error: BaseException | None = None
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
+        self.lock = threading.Lock()
+        self.lock.acquire()
 
     def give(self, slot: Slot | None) -> None:
         """Hand over a slot, or the leave to make one."""
@@ -141,19 +143,11 @@ class Waiter:
         self.wake()
 
     def wake(self) -> None:
-        """Let `wait` return."""
+        """Let it go on."""
         try:  # noqa: SIM105 - suppress() would cost as much as the rest of handing over
-            self._lock.release()
+            self.lock.release()
         except RuntimeError:  # it has been woken already
             pass
-
-    def wait(self, limit_s: float, token: CancelToken | None) -> None:
-        """Block until there is something, ``limit_s`` is over (-1: never), or the token is cancelled."""
-        if token is None:
-            self._lock.acquire(True, limit_s)
-        else:
-            with token.on_cancel(self.wake):
-                self._lock.acquire(True, limit_s)
 
 
 class AsyncWaiter(Waiter):
@@ -165,7 +159,7 @@ class AsyncWaiter(Waiter):
         self._future: asyncio.Future[None] = self._loop.create_future()
 
     def wake(self) -> None:
-        """Let `wait_async` return; from any thread, also when the loop is gone."""
+        """Let it go on; from any thread, also when the loop is gone."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._wake_here)
 
@@ -174,7 +168,7 @@ class AsyncWaiter(Waiter):
             self._future.set_result(None)
 
     async def wait_async(self, limit_s: float, token: CancelToken | None) -> None:
-        """Do as `wait`, on the loop."""
+        """Wait on the loop, until it is served, ``limit_s`` is over (-1: never), or the token is cancelled."""
         if self.ready:
             return
         with token.on_cancel(self.wake) if token is not None else contextlib.nullcontext():

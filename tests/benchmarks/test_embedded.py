@@ -31,7 +31,7 @@ OWN_LISTENER = """
     from analysis_kit.ollama.embedded.llama import Llama, Shape
     (model,) = load_catalog().values()
     llama = Llama(model, Shape(ctx=2048, parallel=2, threads={threads}))
-    print(llama._address.geturl(), llama._key, flush=True)
+    print(llama.address, llama.key, flush=True)
     sys.stdin.read()
     llama.close()
 """

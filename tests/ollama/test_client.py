@@ -249,6 +249,13 @@ def test_an_empty_answer_is_an_error(fake, client):
             client.generate("x")
 
 
+def test_an_empty_answer_to_a_clipped_prompt_says_so(fake, client):
+    """Measured on a real server: a prompt cut to its context can end in no answer at all; the error gives the cause."""
+    fake.script("/api/generate", Play(text="", fields={"prompt_eval_count": 512}))
+    with pytest.raises(EmptyAnswerError, match="prompt clipped: raise num_ctx"):
+        client.generate("word " * 3000, options={"num_ctx": 512})
+
+
 def test_reasoning_that_ate_the_budget_is_said_so(fake, client):
     """All tokens spent on thinking: the error says that, and what to set."""
     fake.script(

@@ -7,8 +7,10 @@ import re
 import socket
 import struct
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from typing import Literal
 
+import pydantic
 import pytest
 import requests
 
@@ -285,8 +287,27 @@ def test_schema_is_kept_with_its_bounds_and_without_blanks(post):
         assert " " not in text
 
 
+class One(pydantic.BaseModel):
+    kind: Literal["one"]
+    size: int = pydantic.Field(ge=1, le=3)
+
+
+class Two(pydantic.BaseModel):
+    kind: Literal["two"]
+
+
+class Odd(pydantic.BaseModel):
+    """Pydantic's schema of this has what the compact grammar does not take."""
+
+    either: One | Two = pydantic.Field(discriminator="kind")
+    several: set[Literal["a", "b"]] = pydantic.Field(max_length=2)
+    day: date
+
+
 def test_schema_with_what_only_llama_cpp_translates_is_kept_too(post):
-    """A pattern is outside the compact grammar, and is held to all the same."""
+    """A pattern, a union told apart by a field, a set: outside the compact grammar, and held to all the same."""
+    answer = post("/api/chat", chat("Give one.", format=Odd.model_json_schema(), options=GREEDY)).json()
+    Odd.model_validate_json(answer["message"]["content"])
     schema = {
         "type": "object",
         "properties": {"code": {"type": "string", "pattern": "^[A-C]{3}$"}},
@@ -316,6 +337,10 @@ def test_a_format_holds_in_raw_mode_and_with_a_long_prompt(post):
             json.loads(post("/api/generate", {**body, "format": {"enum": ["y"]}}).json()["response"]) == "y"
         )
         assert post("/api/generate", {**body, "format": {"type": "strin"}}).status_code == 400
+        odd = Odd.model_json_schema()
+        assert {"oneOf", "discriminator"} <= odd["properties"]["either"].keys()
+        odd_answer = post("/api/generate", {**body, "format": odd}).json()
+        Odd.model_validate_json(odd_answer["response"])
 
 
 @pytest.mark.parametrize(

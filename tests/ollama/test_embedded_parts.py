@@ -8,6 +8,7 @@ import struct
 import threading
 from contextlib import aclosing
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from analysis_kit.ollama.embedded.catalog import Model, load_catalog
 from analysis_kit.ollama.embedded.generation import Generation
 from analysis_kit.ollama.embedded.gguf import Header, read_header, read_layout
 from analysis_kit.ollama.embedded.grammar import checked_grammar, compact_grammar
+from analysis_kit.ollama.embedded.inner import Inner
 from analysis_kit.ollama.embedded.llama import LlamaError, Shape
 from analysis_kit.ollama.embedded.names import short_name
 from analysis_kit.ollama.embedded.replies import join_native, to_json
@@ -282,8 +284,8 @@ def test_everything_else_goes_llama_cpps_own_way(schema):
     assert compact_grammar(schema) is None
 
 
-def test_other_schemas_are_closed_too_but_not_inside_allof():
-    """What llguidance gets of schemas that it alone must keep is closed as well, where closing cannot contradict."""
+def test_other_schemas_keep_what_llguidance_knows():
+    """Unknown keywords go, as llama.cpp leaves them out; objects are closed where closing cannot contradict."""
 
     def seen(schema):
         grammar = json.loads(checked_grammar(schema).partition("%json ")[2])
@@ -292,11 +294,18 @@ def test_other_schemas_are_closed_too_but_not_inside_allof():
 
     inner = {"type": "object", "properties": {"b": {"type": "string", "pattern": "x"}}}
     done = {**inner, "additionalProperties": False}
-    assert seen({"properties": {"a": inner}, "items": [inner], "$defs": {"c": inner}, "default": inner}) == {
-        "properties": {"a": done}, "items": [done], "$defs": {"c": done}, "default": inner, "additionalProperties": False,
+    assert seen({"properties": {"title": inner}, "items": [inner], "$defs": {"c": inner}, "default": inner}) == {
+        "properties": {"title": done}, "items": [done], "$defs": {"c": done}, "additionalProperties": False,
     }  # fmt: skip
     both = {"allOf": [inner], "properties": {}}
     assert seen(both) == both
+    assert seen({"oneOf": [inner], "discriminator": {"propertyName": "b"}}) == {"anyOf": [done]}
+    assert seen({"type": "array", "items": {"type": "integer"}, "uniqueItems": True}) == {
+        "type": "array",
+        "items": {"type": "integer"},
+    }
+    assert seen({"type": "string", "format": "color"}) == {"type": "string"}
+    assert seen({"type": "string", "format": "date"}) == {"type": "string", "format": "date"}
 
 
 # --- requests
@@ -424,17 +433,27 @@ class PlayedLlama:
             with cls.lock:
                 cls.active -= 1
 
-    def render(self, body):
-        return json.dumps(body["messages"])
-
-    def tokenize(self, text, *, special=True):
-        return [ord(char) for char in text]
-
-    def detokenize(self, tokens):
-        return "".join(map(chr, tokens))
-
     def close(self):
         type(self).closed += 1
+
+
+class PlayedInner:
+    """Stands in for llama.cpp's own listener: a token a character."""
+
+    def __init__(self, llama):
+        pass
+
+    async def render(self, body):
+        return json.dumps(body["messages"])
+
+    async def tokenize(self, text, *, special=True):
+        return [ord(char) for char in text]
+
+    async def prompt_tokens(self, body):
+        return await self.tokenize(await self.render(body))
+
+    def close(self):
+        pass
 
 
 @pytest.fixture
@@ -443,6 +462,7 @@ def played(monkeypatch):
         "Played", (PlayedLlama,), {"loads": [], "lock": threading.Lock(), "started": threading.Semaphore(0)}
     )
     monkeypatch.setattr(runner, "Llama", fresh)
+    monkeypatch.setattr(runner, "Inner", PlayedInner)
     return fresh
 
 
@@ -683,6 +703,79 @@ def test_unloading_a_busy_model_holds_nobody_up(tmp_path, played):
 
     assert asyncio.run(run()) == runner.DEFAULT_KEEP_ALIVE_S  # a new load begins a new life
     assert len(played.loads) == 2
+
+
+# --- llama.cpp's own listener
+
+
+class Listener:
+    """A listener that answers each question with a scripted reply, and lets go of the connection after some of them."""
+
+    def __init__(self, *replies):
+        self.replies, self.asked, self.connections = list(replies), [], 0
+
+    async def serve(self, reader, writer):
+        self.connections += 1
+        while self.replies:
+            try:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            except asyncio.IncompleteReadError:
+                break
+            self.asked.append(
+                (head, await reader.readexactly(int(head.partition("Content-Length: ")[2].split()[0])))
+            )
+            body, leave = self.replies.pop(0)
+            if body is not None:
+                data = json.dumps(body).encode()
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(data) + data)
+            if leave:
+                break
+        writer.close()
+
+    def ask(self, questions):
+        """Run ``questions`` with an `Inner` on this listener."""
+
+        async def run():
+            server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+            async with server:
+                llama = SimpleNamespace(
+                    address=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", key="k"
+                )
+                inner = Inner(llama)
+                try:
+                    return await questions(inner)
+                finally:
+                    inner.close()
+
+        return asyncio.run(run())
+
+
+def test_a_kept_connection_is_used_again_and_a_lost_one_replaced():
+    """Two questions share a connection; one that the listener let go of is asked anew on a fresh one, with the key."""
+    listener = Listener(({"tokens": [1]}, False), ({"tokens": [2]}, True), ({"tokens": [3]}, False))
+
+    async def questions(inner):
+        return [await inner.tokenize(text) for text in "abc"]
+
+    assert listener.ask(questions) == [[1], [2], [3]]
+    assert listener.connections == 2
+    assert all("Authorization: Bearer k" in head for head, _ in listener.asked)
+
+
+@pytest.mark.parametrize(
+    ("replies", "status", "words"),
+    [
+        ([({"error": {"code": 400, "message": "no such schema"}}, False)], 400, "no such schema"),
+        ([(None, True)], 500, "did not answer /apply-template"),
+    ],
+)
+def test_what_llama_cpp_refuses_or_does_not_answer_is_an_error(replies, status, words):
+    """Its status and words come through; silence is one, and is not asked twice."""
+    listener = Listener(*replies)
+    with pytest.raises(LlamaError, match=words) as caught:
+        listener.ask(lambda inner: inner.render({"messages": []}))
+    assert caught.value.status == status
+    assert len(listener.asked) == 1
 
 
 # --- forms of replies

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis_kit.ollama.embedded.asks import ApiError
-from analysis_kit.ollama.embedded.runner import Seat
+from analysis_kit.ollama.embedded.inner import Inner
 
 _TEMPLATE_BYTES, _MESSAGE_BYTES = 512, 64  # generous: only texts that surely fit are spared the count
 
@@ -38,16 +38,7 @@ def surely_fits(body: Mapping[str, Any], ctx: int) -> bool:
     return size + _MESSAGE_BYTES * len(messages) < ctx
 
 
-async def count(seat: Seat, body: Mapping[str, Any]) -> int:
-    """Return the tokens of a chat request's rendered prompt."""
-
-    def run() -> int:
-        return len(seat.llama.tokenize(seat.llama.render(dict(body))))
-
-    return await seat.call(run)
-
-
-async def fit_chat(seat: Seat, body: dict[str, Any], ctx: int, *, truncate: bool) -> dict[str, Any]:
+async def fit_chat(inner: Inner, body: dict[str, Any], ctx: int, *, truncate: bool) -> dict[str, Any]:
     """Return the chat request with its oldest messages dropped until the prompt fits; system and last message stay.
 
     Raises
@@ -57,7 +48,7 @@ async def fit_chat(seat: Seat, body: dict[str, Any], ctx: int, *, truncate: bool
     """
     if surely_fits(body, ctx):
         return body
-    tokens = await count(seat, body)
+    tokens = len(await inner.prompt_tokens(body))
     if tokens < ctx:
         return body
     messages = body["messages"]
@@ -72,9 +63,11 @@ async def fit_chat(seat: Seat, body: dict[str, Any], ctx: int, *, truncate: bool
     low, high = 1, len(old)  # the fewest that must go lies here, or everything is too little
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if await count(seat, without(middle)) < ctx else (middle + 1, high)
+        low, high = (
+            (low, middle) if len(await inner.prompt_tokens(without(middle))) < ctx else (middle + 1, high)
+        )
     kept = without(low)
-    if (left := await count(seat, kept)) >= ctx:
+    if (left := len(await inner.prompt_tokens(kept))) >= ctx:
         raise _too_long(left, ctx)
     _log.warning(
         "dropped the %d oldest messages of %d: %d of %d tokens stay", low, len(messages), left, tokens
@@ -83,7 +76,7 @@ async def fit_chat(seat: Seat, body: dict[str, Any], ctx: int, *, truncate: bool
 
 
 async def fit_prompt(
-    seat: Seat, prompt: str, ctx: int, *, keep: int, truncate: bool, shift: bool
+    inner: Inner, prompt: str, ctx: int, *, keep: int, truncate: bool, shift: bool
 ) -> str | Sequence[int]:
     """Return the prompt, or where it is too long its first ``keep`` tokens and its last ones, half of the rest's room.
 
@@ -94,7 +87,7 @@ async def fit_prompt(
     """
     if len(prompt.encode("utf-8", "replace")) + _MESSAGE_BYTES < ctx:
         return prompt
-    tokens = await seat.call(seat.llama.tokenize, prompt)
+    tokens = await inner.tokenize(prompt)
     if len(tokens) < ctx:
         return prompt
     if not truncate:

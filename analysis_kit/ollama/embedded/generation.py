@@ -9,14 +9,13 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from analysis_kit.ollama.embedded import asks
 from analysis_kit.ollama.embedded.asks import ApiError
 from analysis_kit.ollama.embedded.fitting import fit_chat, fit_prompt, surely_fits
 from analysis_kit.ollama.embedded.grammar import any_object_grammar, checked_grammar, compact_grammar
-from analysis_kit.ollama.embedded.llama import Llama, LlamaError
+from analysis_kit.ollama.embedded.llama import LlamaError
 from analysis_kit.ollama.embedded.runner import Runner, Seat
 
 Piece = dict[str, Any]
@@ -90,7 +89,7 @@ class Generation:
                 ctx = asks.ctx_of(self.options, self.runner.shape, trained_ctx=trained)
                 body, as_chat = await self._body(seat, ctx, shift=shift)
                 if self.request.get("_debug_render_only"):
-                    rendered = await seat.call(seat.llama.render, body) if as_chat else body["prompt"]
+                    rendered = await seat.inner.render(body) if as_chat else body["prompt"]
                     yield self._piece("") | {"_debug_info": {"rendered_template": rendered}}
                     return
                 before = self._context_before(seat, body)
@@ -117,39 +116,44 @@ class Generation:
         if request.get("logprobs"):
             count = max(1, request.get("top_logprobs", 0))
             body |= {"logprobs": True, "top_logprobs": count, "n_probs": count}
-        if self.chat or not request.get("raw"):
-            body |= self._template_options() | {"messages": self._messages()}
         if self.chat:
+            body |= self._template_options() | {"messages": self._messages()}
             if request.get("tools"):
                 body["tools"] = request["tools"]
-            body = await fit_chat(seat, body, ctx, truncate=truncate)
-        elif request.get("raw") or request.get("context") or not surely_fits(body, ctx):
-            await self._as_prompt(seat, body, ctx, truncate=truncate, shift=shift)
+            body = await fit_chat(seat.inner, body, ctx, truncate=truncate)
+        else:
+            await self._put_prompt(seat, body, ctx, truncate=truncate, shift=shift)
         if not shift:
             # the loaded context may be larger than the one asked for, with which the answer has to end
-            used = len(await seat.call(_prompt_tokens, seat.llama, body))
+            used = len(await seat.inner.prompt_tokens(body))
             body["max_tokens"] = max(1, min(body["max_tokens"], ctx - used))
         return body, "messages" in body
 
-    async def _as_prompt(
+    async def _put_prompt(
         self, seat: Seat, body: dict[str, Any], ctx: int, *, truncate: bool, shift: bool
     ) -> None:
-        """Put a prompt in place of the messages of ``generate``, unless they turn out to fit as they are."""
+        """Put what ``generate`` asks into llama.cpp's request: as a chat where that is possible, else as a prompt.
+
+        Its chat endpoint translates any schema, tells thinking from answer, and renders by itself.
+        """
         request, prompt = self.request, self.request["prompt"]
-        if "messages" in body:
-            prompt = await seat.call(seat.llama.render, body)
-        if request.get("context"):
-            prompt = await seat.call(seat.llama.detokenize, request["context"]) + prompt
-        keep = self.options["num_keep"]
-        fitted = await fit_prompt(seat, prompt, ctx, keep=keep, truncate=truncate, shift=shift)
-        if "messages" in body and fitted is prompt and not request.get("context"):
+        as_chat = body | self._template_options() | {"messages": self._messages()}
+        plain = not request.get("raw") and not request.get("context")
+        if plain and surely_fits(as_chat, ctx):
+            body |= as_chat
             return
-        if (
-            "json_schema" in body
-        ):  # outside of a chat llama.cpp neither checks a schema nor closes its objects
-            await seat.call(seat.llama.render, body | {"messages": self._messages()})
+        if not request.get("raw") or "json_schema" in body:
+            rendered = await seat.inner.render(as_chat)  # which refuses a schema that is none
+            prompt = prompt if request.get("raw") else rendered
+        if request.get("context"):
+            prompt = await seat.inner.detokenize(request["context"]) + prompt
+        keep = self.options["num_keep"]
+        fitted = await fit_prompt(seat.inner, prompt, ctx, keep=keep, truncate=truncate, shift=shift)
+        if plain and fitted is prompt:
+            body |= as_chat
+            return
+        if "json_schema" in body:
             body["grammar"] = checked_grammar(body.pop("json_schema"))
-        body.pop("messages", None)
         body["prompt"] = fitted
 
     def _messages(self) -> list[dict[str, Any]]:
@@ -233,11 +237,10 @@ class Generation:
         return piece | {key: value for key, value in metrics.items() if value}
 
     def _context_before(self, seat: Seat, body: dict[str, Any]) -> asyncio.Future[list[int]] | None:
-        """Begin to count out the prompt's tokens, beside the model's work; only ``generate`` needs them, and not in raw mode."""
+        """Begin to count out the prompt's tokens, beside the model's work; ``generate`` needs them, but not in raw mode."""
         if self.chat or self.request.get("raw"):
             return None
-
-        tokens = asyncio.ensure_future(seat.call(_prompt_tokens, seat.llama, body))
+        tokens = asyncio.ensure_future(seat.inner.prompt_tokens(body))
         tokens.add_done_callback(
             lambda done: done.cancelled() or done.exception()
         )  # an answer may end without it
@@ -247,7 +250,7 @@ class Generation:
         """Return the tokens of prompt and answer, which a later request may send back."""
         if before is None:
             return {}
-        answer = await seat.call(partial(seat.llama.tokenize, "".join(self._text), special=False))
+        answer = await seat.inner.tokenize("".join(self._text), special=False)
         return {"context": [*await before, *answer]}
 
     def _logprob(self, item: Mapping[str, Any]) -> dict[str, Any]:
@@ -282,12 +285,6 @@ def _check_capabilities(
         raise ApiError(
             400, "the embedded server takes no template; put the whole prompt in 'prompt' with 'raw': true"
         )
-
-
-def _prompt_tokens(llama: Llama, body: dict[str, Any]) -> list[int]:
-    """Return the tokens that a request's prompt is, or is rendered to."""
-    prompt = body["prompt"] if "prompt" in body else llama.render(body)
-    return llama.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
 
 
 def _to_openai(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,15 @@ _OF_TYPE = {
     "boolean": set(),
     "null": set(),
 }  # fmt: skip
+_KNOWN = _COMMON.union(*_OF_TYPE.values()) | {
+    "oneOf",
+    "allOf",
+    "pattern",
+    "format",
+    "patternProperties",
+    "prefixItems",
+}
+_FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"}
 _MOST_REPEATS = 1000  # longer bounds make grammars that take long to build
 
 
@@ -59,25 +68,32 @@ def compact_grammar(schema: Mapping[str, Any]) -> str | None:
 
 
 def checked_grammar(schema: Mapping[str, Any]) -> str:
-    """Return llguidance's grammar of any ``schema`` that llama.cpp was already seen to accept."""
-    return _grammar(_close_objects(schema))
+    """Return llguidance's grammar of any ``schema`` that llama.cpp was seen to accept, where that cannot translate it.
+
+    Keywords that llguidance does not know are left out, as llama.cpp leaves them out.
+    """
+    return _grammar(_known(schema))
 
 
-def _close_objects(schema: Any) -> Any:
-    """Return ``schema`` with every object closed that does not say otherwise; parts of an ``allOf`` stay open."""
+def _known(schema: Any) -> Any:
+    """Return what llguidance knows of ``schema``, with every object closed that does not say otherwise."""
     if isinstance(schema, list):
-        return [_close_objects(each) for each in schema]
+        return [_known(each) for each in schema]
     if not isinstance(schema, Mapping):
         return schema
-    out = dict(schema)
+    out = {{"oneOf": "anyOf"}.get(key, key): value for key, value in schema.items() if key in _KNOWN}
     for key in ("properties", "$defs", "definitions", "patternProperties"):
         if isinstance(out.get(key), Mapping):
-            out[key] = {name: _close_objects(each) for name, each in out[key].items()}
-    for key in ("items", "prefixItems", "anyOf", "oneOf", "additionalProperties"):
+            out[key] = {name: _known(each) for name, each in out[key].items()}
+    for key in ("items", "prefixItems", "anyOf", "additionalProperties"):
         if key in out:
-            out[key] = _close_objects(out[key])
-    if "properties" in out and "allOf" not in out:
+            out[key] = _known(out[key])
+    if (
+        "properties" in out and "allOf" not in out
+    ):  # in an allOf, closing one part would contradict the others
         out.setdefault("additionalProperties", False)
+    if out.get("format") not in _FORMATS:
+        out.pop("format", None)
     return out
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import secrets
-import urllib.parse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,6 +73,11 @@ class Llama:
     shape : Shape
         What to load it with.
 
+    Attributes
+    ----------
+    address, key : str
+        Base URL of llama.cpp's own listener, and the key it wants; see `inner`.
+
     Raises
     ------
     LlamaError
@@ -98,9 +100,10 @@ class Llama:
         params.cache_ram_mib = 64  # the default of 8 GiB is no default for a guest in someone's notebook
         params.verbosity = 1  # errors, to the log
         params.warmup = False
-        params.n_threads_http = 2
-        self._key = secrets.token_urlsafe(16)  # llama.cpp's own listener on loopback is ours alone
-        params.api_keys = [self._key]
+        params.fit_params = has_gpu()  # without one it would only read the model twice
+        params.n_threads_http = 2 * shape.parallel + 2  # each connection kept has a thread to itself
+        self.key = secrets.token_urlsafe(16)  # llama.cpp's own listener on loopback is ours alone
+        params.api_keys = [self.key]
         if shape.embedding:
             params.embedding = True
             params.n_batch = params.n_ubatch = shape.ctx  # an input is embedded in one piece
@@ -110,7 +113,7 @@ class Llama:
             self._server = xlc.Server(params)
         except RuntimeError as exc:
             raise LlamaError(f"llama.cpp cannot load {model.path}: {exc}") from exc
-        self._address = urllib.parse.urlsplit(self._server.listening_address)
+        self.address: str = self._server.listening_address
         if not shape.embedding:
             # the first grammar has the vocabulary sorted for all later ones, 0.3 s that are part of loading
             self.complete(
@@ -133,7 +136,7 @@ class Llama:
 
         def take(chunk: dict[str, Any]) -> bool:
             if "error" in chunk:
-                errors.append(_error_of(chunk["error"]))
+                errors.append(error_of(chunk["error"]))
                 return True
             return on_chunk(chunk)
 
@@ -151,40 +154,12 @@ class Llama:
         """Return the vector, of L2 norm 1, of a text given as tokens."""
         reply = self._server.handle_embeddings({"input": [list(tokens)]})
         if "error" in reply:
-            raise _error_of(reply["error"])
+            raise error_of(reply["error"])
         return [float(value) for value in reply["data"][0]["embedding"]]
-
-    def tokenize(self, text: str, *, special: bool = True) -> list[int]:
-        """Return the tokens of ``text``; ``special``: with the marks that the model wants around a prompt."""
-        body = {"content": text, "add_special": special, "parse_special": True}
-        return [int(token) for token in self._post("/tokenize", body)["tokens"]]
-
-    def detokenize(self, tokens: Sequence[int]) -> str:
-        """Return the text of ``tokens``."""
-        return str(self._post("/detokenize", {"tokens": list(tokens)})["content"])
-
-    def render(self, body: dict[str, Any]) -> str:
-        """Return the prompt that the model's chat template makes of a chat request."""
-        return str(self._post("/apply-template", body)["prompt"])
 
     def close(self) -> None:
         """Free the model's memory; no call may be running."""
         del self._server
-
-    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Ask llama.cpp's own listener what its Python face does not offer."""
-        headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
-        connection = http.client.HTTPConnection(self._address.hostname or "127.0.0.1", self._address.port)
-        try:
-            connection.request("POST", path, json.dumps(body), headers)
-            reply = json.loads(connection.getresponse().read())
-        except (OSError, http.client.HTTPException) as exc:
-            raise LlamaError(f"llama.cpp did not answer {path}: {exc}") from exc
-        finally:
-            connection.close()
-        if "error" in reply:
-            raise _error_of(reply["error"])
-        return dict(reply)
 
 
 def has_gpu() -> bool:
@@ -193,7 +168,8 @@ def has_gpu() -> bool:
     return any("GPU" in str(device.get("type", "")).upper() for device in xlc.get_device_info())
 
 
-def _error_of(error: Any) -> LlamaError:
+def error_of(error: Any) -> LlamaError:
+    """Return what llama.cpp reports as an exception."""
     if not isinstance(error, dict):
         return LlamaError(str(error))
     return LlamaError(str(error.get("message", error)), status=int(error.get("code", 500)))

@@ -98,15 +98,20 @@ class Answer(Response):
 
         async with aclosing(self.pieces) as pieces:
             try:
-                if not self.stream:
-                    whole = self.join([piece async for piece in pieces])
-                    await Json(whole)(scope, receive, send)
-                    return
+                whole: list[dict[str, Any]] = []
                 async for piece in pieces:
-                    if not started:
-                        started = True
-                        await send({"type": "http.response.start", "status": 200, "headers": self.head})
-                    await write(self.line(piece))
+                    if not self.stream:
+                        whole.append(piece)
+                    else:
+                        if not started:
+                            started = True
+                            await send({"type": "http.response.start", "status": 200, "headers": self.head})
+                        await write(self.line(piece))
+                    if piece.get("done"):
+                        break  # what its making leaves to be tidied up, the client need not wait for
+                if not self.stream:
+                    await Json(self.join(whole))(scope, receive, send)
+                    return
             except ApiError as exc:
                 if not started:
                     await Json(self.error(exc), status_code=exc.status)(scope, receive, send)

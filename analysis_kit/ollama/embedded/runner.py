@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from analysis_kit.ollama.embedded import lifeline
 from analysis_kit.ollama.embedded.catalog import Model
+from analysis_kit.ollama.embedded.inner import Inner
 from analysis_kit.ollama.embedded.llama import Llama, Shape
 
 DEFAULT_KEEP_ALIVE_S = 300.0
@@ -33,12 +34,15 @@ class Seat:
     ----------
     llama : Llama
         The loaded model.
+    inner : Inner
+        Its tokens and templates.
     load_ns : int
         Nanoseconds that this request waited for the model to load; at least 1.
     """
 
-    def __init__(self, runner: Runner, llama: Llama, load_ns: int) -> None:
+    def __init__(self, runner: Runner, llama: Llama, inner: Inner, load_ns: int) -> None:
         self.llama = llama
+        self.inner = inner
         self.load_ns = load_ns
         self._runner = runner
         self._calls = 0
@@ -58,7 +62,8 @@ class Seat:
         stopped = False
 
         def take(chunk: dict[str, Any]) -> bool:
-            loop.call_soon_threadsafe(chunks.put_nowait, chunk)
+            if "prompt_progress" not in chunk:  # those come to be asked whether to go on, and say nothing
+                loop.call_soon_threadsafe(chunks.put_nowait, chunk)
             return stopped
 
         def run() -> None:
@@ -108,9 +113,10 @@ class Runner:
         self.model = model
         self.shape = shape
         self._first_shape = shape
-        self.threads = ThreadPoolExecutor(2 * shape.parallel, thread_name_prefix=f"llama-{model.name}")
+        self.threads = ThreadPoolExecutor(shape.parallel, thread_name_prefix=f"llama-{model.name}")
         self._keep_alive_s = DEFAULT_KEEP_ALIVE_S
         self._llama: Llama | None = None
+        self._inner: Inner | None = None
         self._gate = asyncio.Lock()  # a fair line: whoever holds it is next
         self._released = asyncio.Event()
         self._active = 0
@@ -163,13 +169,14 @@ class Runner:
             else:
                 await self._until_active(self.shape.parallel - 1)
             assert self._llama is not None
-            llama = self._llama
+            assert self._inner is not None
+            llama, inner = self._llama, self._inner
             self._active += 1
         self._stop_timer()
         if keep_alive_s is not None:
             self._keep_alive_s = keep_alive_s
         began, ended = self._load_span
-        seat = Seat(self, llama, max(1, min(ended, time.monotonic_ns()) - max(began, arrived)))
+        seat = Seat(self, llama, inner, max(1, min(ended, time.monotonic_ns()) - max(began, arrived)))
         try:
             yield seat
         finally:
@@ -206,6 +213,7 @@ class Runner:
         loop = asyncio.get_running_loop()
         with lifeline.guarded():
             self._llama = await loop.run_in_executor(self.threads, Llama, self.model, shape)
+        self._inner = Inner(self._llama)
         self.shape = shape
         self._keep_alive_s = DEFAULT_KEEP_ALIVE_S
         self._load_span = (started, time.monotonic_ns())
@@ -215,6 +223,8 @@ class Runner:
     async def _free(self) -> None:
         self._stop_timer()
         llama, self._llama = self._llama, None
+        if self._inner is not None:
+            self._inner.close()
         if llama is not None:
             await asyncio.get_running_loop().run_in_executor(self.threads, llama.close)
             _log.info("unloaded %s", self.model.name)

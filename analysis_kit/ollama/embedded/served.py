@@ -94,7 +94,7 @@ class Served:
             return [vector for vector, _ in done], sum(tokens for _, tokens in done), seat.load_ns
 
     async def _one(self, seat: Seat, text: str, ctx: int, *, cut: bool) -> tuple[list[float], int]:
-        tokens = await seat.call(seat.llama.tokenize, text)
+        tokens = await seat.inner.tokenize(text)
         if len(tokens) > ctx:
             if not cut:
                 raise ApiError(400, "the input length exceeds the context length")
