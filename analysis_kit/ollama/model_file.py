@@ -23,6 +23,7 @@ from pathlib import Path
 
 from analysis_kit.cancellation import current_token
 from analysis_kit.errors import ConfigurationError
+from analysis_kit.settings import cache_dir
 
 FILE_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SIZE = 98_362_432
@@ -35,24 +36,6 @@ _STALE_S = 24 * 3600.0
 
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()  # one fetch a process; two processes both fetch, and the last atomic rename wins
-
-
-def cache_dir() -> Path:
-    """Return the kit's folder in the user's cache; it may not exist yet.
-
-    ``ANALYSIS_KIT_CACHE_DIR`` is that folder itself; else it is ``analysis_kit`` inside ``XDG_CACHE_HOME``, or inside
-    the platform's own place: ``~/.cache``, ``~/Library/Caches`` (macOS), ``%LOCALAPPDATA%`` (Windows).
-    """
-    if own := os.environ.get("ANALYSIS_KIT_CACHE_DIR"):
-        return Path(own).expanduser()
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base).expanduser() / "analysis_kit"
-    home = Path.home()
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "analysis_kit"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "analysis_kit"
-    return home / ".cache" / "analysis_kit"
 
 
 def model_path() -> Path:

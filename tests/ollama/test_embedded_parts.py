@@ -26,6 +26,7 @@ from analysis_kit.ollama.embedded.llama import LlamaError, Shape
 from analysis_kit.ollama.embedded.names import short_name
 from analysis_kit.ollama.embedded.replies import join_native, to_json
 from analysis_kit.ollama.embedded.runner import Runner
+from analysis_kit.settings import reset_settings
 
 # --- names
 
@@ -172,6 +173,7 @@ def test_files_get_names_of_ollamas_form(tmp_path):
 def test_digests_of_own_files_are_kept_until_the_file_changes(tmp_path, monkeypatch):
     """The second look at a file reads no byte of it; a changed file has another digest."""
     monkeypatch.setenv("ANALYSIS_KIT_CACHE_DIR", str(tmp_path / "cache"))
+    reset_settings()
     path = gguf(tmp_path / "m.gguf", general__architecture="llama")
     (first,) = load_catalog([path]).values()
     digest = first.digest

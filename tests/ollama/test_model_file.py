@@ -13,7 +13,6 @@ import textwrap
 import threading
 import time
 import zipfile
-from pathlib import Path
 
 import pytest
 
@@ -52,29 +51,6 @@ def wheels(tmp_path, monkeypatch):
 
 def left_in(tmp_path):
     return sorted(path.name for path in (tmp_path / "cache").rglob("*") if path.is_file())
-
-
-@pytest.mark.parametrize(
-    ("environment", "platform", "folder"),
-    [
-        ({"ANALYSIS_KIT_CACHE_DIR": "/own", "XDG_CACHE_HOME": "/xdg"}, "linux", "/own"),
-        ({"XDG_CACHE_HOME": "/xdg"}, "linux", "/xdg/analysis_kit"),
-        ({"XDG_CACHE_HOME": "/xdg"}, "darwin", "/xdg/analysis_kit"),
-        ({}, "linux", "/home/me/.cache/analysis_kit"),
-        ({}, "darwin", "/home/me/Library/Caches/analysis_kit"),
-        ({"LOCALAPPDATA": "/local"}, "win32", "/local/analysis_kit"),
-        ({}, "win32", "/home/me/AppData/Local/analysis_kit"),
-    ],
-)
-def test_the_cache_folder_is_the_platforms_own(monkeypatch, environment, platform, folder):
-    """The kit's variable wins over XDG's, that over the platform's place."""
-    for name in ("ANALYSIS_KIT_CACHE_DIR", "XDG_CACHE_HOME", "LOCALAPPDATA"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("HOME", "/home/me")
-    monkeypatch.setattr(model_file.sys, "platform", platform)
-    assert model_file.cache_dir() == Path(folder)
 
 
 def test_the_first_use_fetches_and_says_so_and_the_second_does_not(wheels, tmp_path, caplog):

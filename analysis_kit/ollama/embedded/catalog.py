@@ -20,6 +20,7 @@ from analysis_kit.ollama.embedded.gguf import Header, read_header
 from analysis_kit.ollama.embedded.names import MODEL_NAME
 from analysis_kit.ollama.embedded.requantize import FAST_NAME, served_path
 from analysis_kit.ollama.wire import ModelDetails, TagsItem
+from analysis_kit.settings import cache_dir
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def _name_of(path: Path) -> str:
 def _kept_digest(path: Path) -> str:
     stat = path.stat()
     mark = f"{path}|{stat.st_size}|{stat.st_mtime_ns}"
-    kept_file = model_file.cache_dir() / "digests.json"
+    kept_file = cache_dir() / "digests.json"
     try:
         kept: dict[str, str] = json.loads(kept_file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
