@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from analysis_kit.analyzers import lexicon_tables as tables
 from analysis_kit.analyzers.base import BaseAnalyzer
-from analysis_kit.analyzers.quantities import Quantity, quantities
+from analysis_kit.analyzers.quantities import Quantity, as_written, quantities
 from analysis_kit.analyzers.text import Phrases, Sentence, Token, cut
 from analysis_kit.results import Finding, Span
 
@@ -212,7 +212,11 @@ def _compared(
         change = now.value * _good(metric) - then.value * _good(own)
         if change:
             weight = RULE_WEIGHT if change > 0 else -RULE_WEIGHT
-            yield Hit(weight, f"{metric.words} {now.value:.6g} after {then.value:.6g}"), metric, own
+            yield (
+                Hit(weight, f"{metric.words} {as_written(now.value)} after {as_written(then.value)}"),
+                metric,
+                own,
+            )
 
 
 def _alike(one: Quantity, two: Quantity) -> bool:

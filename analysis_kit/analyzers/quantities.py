@@ -179,3 +179,17 @@ def _tolerance(one: Part, two: Part | None) -> Quantity | None:
     elif (two.unit, two.currency) != (one.unit, one.currency):
         return None
     return replace(middle, low=middle.value - width, high=middle.value + width, last=two.last)
+
+
+def as_written(value: float) -> str:
+    """Return a number as people write it.
+
+    Examples
+    --------
+    >>> as_written(412.8e6), as_written(1234.5)
+    ('412.8 million', '1,234.5')
+    """
+    for size, name in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
+        if abs(value) >= size:
+            return f"{value / size:,.6g} {name}"
+    return f"{value:,.6g}"

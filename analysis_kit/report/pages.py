@@ -13,6 +13,7 @@ from typing import Any
 import analysis_kit.plots as plots  # noqa: PLR0402
 from analysis_kit._html import block, escape, table
 from analysis_kit.analyzers.lexicon import TEXT_THRESHOLD
+from analysis_kit.analyzers.quantities import as_written
 from analysis_kit.results import Row
 from analysis_kit.run.analysis import AnalysisRun
 
@@ -235,17 +236,9 @@ def _amount(number: dict[str, Any]) -> str:
     unit = number.get("unit") or ""
     low, high = number.get("low"), number.get("high")
     if low is not None and high is not None and low != high:
-        return f"{_scaled(low)} to {_scaled(high)} {unit}"
+        return f"{as_written(low)} to {as_written(high)} {unit}"
     value = number.get("value")
-    return f"{_scaled(value)} {unit}" if isinstance(value, (int, float)) else ""
-
-
-def _scaled(value: float) -> str:
-    """Return a number as people write it: ``412.8 million`` and not ``4.128e+08``."""
-    for size, word in ((1e12, " trillion"), (1e9, " billion"), (1e6, " million")):
-        if abs(value) >= size:
-            return f"{value / size:,.6g}{word}"
-    return f"{value:,.6g}"
+    return f"{as_written(value)} {unit}" if isinstance(value, (int, float)) else ""
 
 
 def timings(run: AnalysisRun) -> str:

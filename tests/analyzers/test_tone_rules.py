@@ -153,3 +153,9 @@ def test_scores_and_evidence_hold_for_any_text(text):
     assert -1 <= finding.score <= 1
     assert all(text[span.start : span.end] == span.text for span in finding.evidence)
     assert type(finding).from_dict(finding.to_dict()) == finding
+
+
+def test_the_reason_has_amounts_as_people_write_them():
+    """A note says "412.6 million", and no power of ten."""
+    (span,) = LexiconSentimentAnalyzer().ask("Revenue was $412.6 million, up from $377.1 million a year ago.").evidence
+    assert "412.6 million after 377.1 million" in span.note
