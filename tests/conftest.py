@@ -10,12 +10,17 @@ import functools
 import importlib.util
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+# A shell starts its background jobs with SIGINT ignored, and that is handed down: no test of an interrupt would get one.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent.parent
 _left_out: dict[str, str] = {}

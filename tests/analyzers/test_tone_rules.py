@@ -157,5 +157,9 @@ def test_scores_and_evidence_hold_for_any_text(text):
 
 def test_the_reason_has_amounts_as_people_write_them():
     """A note says "412.6 million", and no power of ten."""
-    (span,) = LexiconSentimentAnalyzer().ask("Revenue was $412.6 million, up from $377.1 million a year ago.").evidence
+    (span,) = (
+        LexiconSentimentAnalyzer()
+        .ask("Revenue was $412.6 million, up from $377.1 million a year ago.")
+        .evidence
+    )
     assert "412.6 million after 377.1 million" in span.note

@@ -297,6 +297,37 @@ def test_L5_an_interrupt_with_the_default_handler_ends_every_task():
     assert script(NESTED + INTERRUPT + text) == "interrupted\nTrue True 0 True\n"
 
 
+def test_L5_a_task_whose_wake_up_was_swallowed_ends_all_the_same():
+    """An interrupt can hit a task between what it waited for and its next step; it is woken to be cancelled."""
+    text = """
+    import asyncio, logging
+    from analysis_kit.engine.loop import run_async
+    logging.basicConfig(format="%(message)s", stream=__import__("sys").stdout)
+    async def waiting(future):
+        try:
+            await future
+        except asyncio.CancelledError:
+            print("cancelled")
+            raise
+    async def hit():
+        future = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(waiting(future))
+        await asyncio.sleep(0)
+        assert future.remove_done_callback(task._Task__wakeup) == 1
+        future.set_result(None)
+        raise KeyboardInterrupt
+    async def main():
+        run_async(asyncio.sleep(0))
+        try:
+            run_async(hit())
+        except KeyboardInterrupt:
+            print("interrupted")
+        print(len(asyncio.all_tasks()))
+    asyncio.run(main())
+    """
+    assert script(text) == "cancelled\ninterrupted\n1\n"
+
+
 def test_a_cancel_of_the_surrounding_task_reaches_the_nested_run():
     """A time limit around sync code that nests ends the nested run and its tasks.
 

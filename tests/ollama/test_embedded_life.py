@@ -267,6 +267,7 @@ def test_an_interrupt_of_the_parents_group_leaves_the_server_alone():
     then = """
         import time
         try:
+            print("ready", flush=True)
             time.sleep(60)
         except KeyboardInterrupt:
             print("interrupted", flush=True)
@@ -277,6 +278,7 @@ def test_an_interrupt_of_the_parents_group_leaves_the_server_alone():
         start_new_session=True,
     )  # fmt: skip
     pid, url, _ = owner.stdout.readline().split()
+    assert owner.stdout.readline() == "ready\n"
     os.killpg(owner.pid, signal.SIGINT)
     assert owner.stdout.readline() == "interrupted\n"
     assert alive(int(pid))
