@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from analysis_kit.analyzers import lexicon_tables as tables
@@ -141,10 +142,12 @@ def _judge(marks: Sequence[_Mark], amounts: Sequence[Quantity]) -> list[Hit]:
     }
     asides = {mark.last for mark in marks if "aside" in mark.tags}
     metrics = [mark for mark in marks if mark.tags & _METRIC and not asides & {mark.first, mark.first - 1}]
+    inserted = _insertions(marks, metrics, commas)
     fired = list(_outcomes(marks))
     reached = {mark for _, *used in fired for mark in used}  # "slipped to a loss": it is no loss that slipped
-    fired += _compared(marks, metrics, amounts)
-    fired += _directed(marks, [mark for mark in metrics if mark not in reached], negated, amounts)
+    fired += _compared(marks, [mark for mark in metrics if mark.first not in inserted], amounts)
+    left = [mark for mark in metrics if mark not in reached]
+    fired += _directed(marks, left, negated, amounts, inserted)
     used = {mark for _, *both in fired for mark in both}
     found = [hit for hit, _, _ in fired]
     for mark in marks:
@@ -152,6 +155,17 @@ def _judge(marks: Sequence[_Mark], amounts: Sequence[Quantity]) -> list[Hit]:
         if sign and mark not in used:
             found.append(_hit(sign, None, mark, negated, weight=1.0))
     return found
+
+
+def _insertions(marks: Sequence[_Mark], metrics: Sequence[_Mark], commas: Sequence[int]) -> AbstractSet[int]:
+    """Return the tokens between a subject and its verb: "churn, measured on contract value, fell"."""
+    verbs = {mark.first for mark in marks if mark.tags & _SIGNS.keys()}
+    return {
+        place
+        for opening, closing in pairwise(commas)
+        if closing + 1 in verbs and any(mark.last <= opening for mark in metrics)
+        for place in range(opening, closing)
+    }
 
 
 def _hit(sign: int, metric: _Mark | None, mark: _Mark, negated: AbstractSet[int], *, weight: float) -> Hit:
@@ -232,14 +246,19 @@ def _good(metric: _Mark) -> int:
 
 
 def _directed(
-    marks: Sequence[_Mark], metrics: Sequence[_Mark], negated: AbstractSet[int], amounts: Sequence[Quantity]
+    marks: Sequence[_Mark],
+    metrics: Sequence[_Mark],
+    negated: AbstractSet[int],
+    amounts: Sequence[Quantity],
+    inserted: AbstractSet[int],
 ) -> Iterator[_Fired]:
     """Yield what each direction says of its metric."""
     for mark in marks:
         sign = next((_SIGNS[tag] for tag in _SIGNS if tag in mark.tags), 0)
         if not sign:
             continue
-        metric = _metric_of(mark, metrics)
+        hidden: AbstractSet[int] = inserted if mark.first not in inserted else frozenset()
+        metric = _metric_of(mark, [each for each in metrics if each.first not in hidden])
         placed = bool(mark.tags & _PLACES)
         reach = range(mark.last, mark.last + tables.REFERENCE_REACH)
         if placed and not any("reference" in each.tags and each.first in reach for each in marks):

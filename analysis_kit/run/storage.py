@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def save_run(
     """
     data = {
         "format": FORMAT,
-        "units": [asdict(unit) for unit in units],
+        "units": [{**asdict(unit), "keep": _told(unit.keep)} for unit in units],
         "rows": [_row_dict(row) for row in rows],
         "notices": list(notices),
         "wall_s": wall_s,
@@ -49,8 +49,43 @@ def save_run(
     write_text(path, json_text(data))
 
 
+def _times() -> dict[str, tuple[type, Callable[[str], Any]]]:
+    """Return the kinds of kept values that JSON has no word for: their class, and how to read their text."""
+    import pandas as pd
+
+    return {
+        "time": (datetime, pd.Timestamp),
+        "date": (date, date.fromisoformat),
+        "duration": (timedelta, pd.Timedelta),
+        "period": (pd.Period, pd.Period),
+    }
+
+
+def _told(keep: Mapping[str, Any]) -> dict[str, Any]:
+    """Return kept values as JSON has them; ``{"time": "2025-01-31 ..."}`` for a time, null for what is missing."""
+    import pandas as pd
+
+    kinds = _times().items()
+    told: dict[str, Any] = {}
+    for column, value in keep.items():
+        kind = next((kind for kind, (cls, _) in kinds if isinstance(value, cls)), None)
+        missing = value is pd.NaT or value is pd.NA
+        told[column] = None if missing else value if kind is None else {kind: str(value)}
+    return told
+
+
+def _kept(told: Mapping[str, Any]) -> dict[str, Any]:
+    kinds = _times()
+    keep: dict[str, Any] = {}
+    for column, value in told.items():
+        kind = next(iter(value)) if isinstance(value, dict) and len(value) == 1 else None
+        keep[column] = kinds[kind][1](value[kind]) if kind in kinds else value
+    return keep
+
+
 def _row_dict(row: Row) -> dict[str, Any]:
     data = {name: getattr(row, name) for name in Row.__slots__ if name != "examined"}
+    data["keep"] = _told(row.keep)
     data["started_at"] = row.started_at.isoformat() if row.started_at else None
     if row.examined is not None:
         data["examined"] = {**row.examined.to_dict(), "split": asdict(row.examined.split)}
@@ -69,7 +104,7 @@ def load_run(path: str | Path) -> SavedRun:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
         if data["format"] != FORMAT:
             raise ValueError(f"it holds {data['format']!r}, not {FORMAT!r}")
-        units = [Unit(**unit) for unit in data["units"]]
+        units = [Unit(**{**unit, "keep": _kept(unit["keep"])}) for unit in data["units"]]
         rows = [_row(row) for row in data["rows"]]
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise ConfigurationError(f"{path} is not a saved run: {exc}") from exc
@@ -80,6 +115,7 @@ def _row(data: dict[str, Any]) -> Row:
     examined = data.pop("examined", None)
     started = data.pop("started_at", None)
     duration = data.pop("duration_s", None)
+    data["keep"] = _kept(data["keep"])
     if examined is not None:
         split = {name: _number(value) for name, value in examined.pop("split").items()}
         answer = Examined.from_dict(examined)

@@ -35,6 +35,10 @@ def label(score):
         ("Costs rose.", "negative"),
         ("The loss narrowed.", "positive"),
         ("The loss widened.", "negative"),
+        # what stands between a subject and its verb is not what moved
+        ("Churn, measured on annual contract value, fell to 3.1% from 4.4%.", "positive"),
+        ("Costs, which include volume rebates, rose 5%.", "negative"),
+        ("Revenue, helped by lower costs, rose 5%.", "positive"),
         ("Margins narrowed.", "negative"),
         ("Lower churn and higher retention.", "positive"),
         ("Higher freight costs.", "negative"),

@@ -6,6 +6,7 @@ import json
 import math
 import socket
 import threading
+from datetime import date
 
 import pandas as pd
 import pytest
@@ -505,6 +506,28 @@ def test_a_saved_run_comes_back_with_all_its_tables(fake, tmp_path):
     assert back.units == run.units
     assert back.prompt(2) == run.prompt(2)
     assert repr(back) == repr(run)
+
+
+def test_a_saved_run_keeps_what_kind_its_kept_columns_are(tmp_path):
+    """Times, dates, durations, periods and what is missing come back as they were, not as text."""
+    data = pd.DataFrame(
+        {
+            "text": ["Revenue rose.", "Costs rose."],
+            "time": pd.to_datetime(["2025-01-31", None]),
+            "zone": pd.to_datetime(["2025-01-31", "2025-07-31"]).tz_localize("Europe/Berlin"),
+            "day": pd.Series([date(2025, 1, 31), date(2025, 7, 31)], dtype=object),
+            "span": pd.to_timedelta([1, 2], unit="h"),
+            "quarter": pd.period_range("2025Q1", periods=2, freq="Q"),
+            "count": pd.array([1, None], dtype="Int64"),
+            "name": ["x", None],
+        }
+    )
+    kept = [column for column in data if column != "text"]
+    run = ak.run_async(ak.analyze(data, "tone", text="text", keep=kept))
+    run.save(tmp_path / "run.json")
+    back = ak.AnalysisRun.load(tmp_path / "run.json").to_frame()
+    pd.testing.assert_frame_equal(back[kept], run.to_frame()[kept])
+    assert run.to_frame()["time"].dtype.kind == "M"
 
 
 def test_a_loaded_run_says_that_it_cannot_run_again(tmp_path):
