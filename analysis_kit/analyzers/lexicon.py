@@ -226,11 +226,8 @@ def _compared(
         change = now.value * _good(metric) - then.value * _good(own)
         if change:
             weight = RULE_WEIGHT if change > 0 else -RULE_WEIGHT
-            yield (
-                Hit(weight, f"{metric.words} {as_written(now.value)} after {as_written(then.value)}"),
-                metric,
-                own,
-            )
+            said = " after ".join(as_written(each.value) + "%" * (each.unit == "%") for each in (now, then))
+            yield Hit(weight, f"{metric.words} {said}"), metric, own
 
 
 def _alike(one: Quantity, two: Quantity) -> bool:

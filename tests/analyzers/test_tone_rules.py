@@ -159,11 +159,17 @@ def test_scores_and_evidence_hold_for_any_text(text):
     assert type(finding).from_dict(finding.to_dict()) == finding
 
 
-def test_the_reason_has_amounts_as_people_write_them():
-    """A note says "412.6 million", and no power of ten."""
-    (span,) = (
-        LexiconSentimentAnalyzer()
-        .ask("Revenue was $412.6 million, up from $377.1 million a year ago.")
-        .evidence
-    )
-    assert "412.6 million after 377.1 million" in span.note
+@pytest.mark.parametrize(
+    ("sentence", "reason"),
+    [
+        (
+            "Revenue was $412.6 million, up from $377.1 million a year ago.",
+            "412.6 million after 377.1 million",
+        ),
+        ("Gross margin was 37.6%, down 130 basis points from 38.9%.", "margin 37.6% after 38.9%"),
+    ],
+)
+def test_the_reason_has_numbers_as_people_write_them(sentence, reason):
+    """A note says "412.6 million" and "37.6%", and no power of ten."""
+    (span,) = LexiconSentimentAnalyzer().ask(sentence).evidence
+    assert reason in span.note
