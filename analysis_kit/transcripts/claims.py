@@ -33,7 +33,7 @@ _MOST_WORDS = 14
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2})?(?:[.,]\d{1,3})?"
 _LEAD = re.compile(rf"(?:[*_#>]+\s*|[\[(]?{_CLOCK}[\])]?\s+)+")
 _TAIL = re.compile(rf"\s*(?:\[\d{{1,3}}\]|[\[(]{_CLOCK}[\])]|(?<=\s){_CLOCK}|[*_]+)$")
-_MARKED = re.compile(r"<?\s*(?P<mark>[QA])\s*(?:--?|[\u2013\u2014])\s*(?P<rest>[^>]+?)\s*>?")
+_MARKED = re.compile(r"<?\s*(?P<mark>[QA]|Question|Answer)\s*(?:--?|[\u2013\u2014])\s*(?P<rest>[^>]+?)\s*>?")
 _BRACKETED = re.compile(r"\[([^\[\]]+)\]|<([^<>]+)>")
 _COLONS = re.compile("[:\uff1a()\\[\\]]")
 #: What no title line is without; looked for first, since all of them are looked for slowly.
@@ -87,7 +87,10 @@ def title_after(lines: Sequence[str], index: int) -> tuple[int, tuple[str | None
     at = index + 1 if index + 1 < len(lines) and lines[index + 1] else index + 2
     line = lines[at] if at < len(lines) and len(lines[at]) <= _LONGEST_HEAD else ""
     parts = split_dashes(bare(line)) if line and not _PROSE.match(line) else []
-    found = title_and_house(parts) if parts and nameless_role(line) is None else None
+    # "CFO" and "Analyst" are labels of their own too, but not right under a name
+    nameless = nameless_role(line)
+    is_label = nameless is not None and (at > index + 1 or nameless not in ("analyst", "executive"))
+    found = title_and_house(parts) if parts and not is_label else None
     if not found:
         return at, None
     # "Ada Byrne -- Chief Executive Officer" is the next label and not a title; "Harbor Lane -- Analyst" is one.
@@ -164,14 +167,14 @@ def _read_head(text: str, style: Style) -> Claim | None:
     if role and known_as:
         named = name.title() if name.isupper() and len(name) > len("CEO") else name
         return Claim(named, style, Certainty.SURE, *known_as, role)
-    if bracketed or not is_name(name) or speaks(name):
+    if (bracketed and style == "line") or not is_name(name) or speaks(name):
         return None
     if known_as is None:
         # A title in words that are not known may recur ("Ada Byrne -- Directrice générale"); speech does not.
         if style == "colon" or separator != "-" or len(head.split()) > _MOST_WORDS:
             return None
         known_as = (" - ".join(parts), None)
-    said: Role | None = ("analyst" if marked["mark"] == "Q" else "executive") if marked else None
+    said: Role | None = ("analyst" if marked["mark"][0] == "Q" else "executive") if marked else None
     sure = said is not None or (stamped and is_full_name(name))
     certainty = Certainty.SURE if sure else _certainty(name, style, separator, *known_as)
     return None if certainty is None else Claim(name, style, certainty, *known_as, said or role_of(*known_as))
@@ -184,7 +187,7 @@ def _certainty(
     if (title and is_title(title)) or is_research_house(house):
         return Certainty.SURE
     if separator and style == "line" and separator != "-":
-        return None
+        return Certainty.KNOWN_ONLY if likely and house else None
     if separator or style == "colon":
         likely = likely and title is None
         recurs = separator or is_full_name(name)

@@ -73,8 +73,8 @@ _NO_SENTENCE_END = _words(
     "a.m. ag. bros. cie. co. corp. inc. jr. llc. ltd. n.v. p.l.c. p.m. plc. s.a. s.p.a. sr. st. u.k. u.s."
 )
 _END = re.compile(r"[.!?\u2026][\"\u201d\u2019')\]]*$")
-_DASHES = re.compile(r"\s*(?:--+|[\u2013\u2014\u2015])\s*|\s+-\s+")
-_SEPARATOR = re.compile(r"\s*(?:--+|[\u2013\u2014\u2015])\s*|\s+-\s+|\s*[,;|(\[]\s*")
+_DASHES = re.compile(r"\s*(?:--+|[\u2013\u2014\u2015])\s*|\s+-\s*|-\s+")
+_SEPARATOR = re.compile(r"\s*(?:--+|[\u2013\u2014\u2015])\s*|\s+-\s*|-\s+|\s*[,;|(\[]\s*")
 
 _NAMELESS = re.compile(
     r"(?P<operator>(?:the |conference |call )?(?:operator|moderator|coordinator|facilitator))"
@@ -216,7 +216,7 @@ def split_person(head: str) -> tuple[str, str, list[str]]:
 
 
 def split_dashes(text: str) -> list[str]:
-    """Return the parts of ``text`` between dashes of any kind (hyphens only with spaces around)."""
+    """Return the parts of ``text`` between dashes of any kind (hyphens only beside a space)."""
     return [part for part in _DASHES.split(text) if part]
 
 

@@ -55,6 +55,23 @@ def turns(text):
             ],
         ),
         ("Jane Doe:Good morning.", [("Jane Doe", "Good morning.")]),
+        (
+            "Operator\nHi.\n\nTom Ek\nCFO\nCosts fell.\n\nLena Hart\nAnalyst\nWhy?",
+            [("Operator", "Hi."), ("Tom Ek", "Costs fell."), ("Lena Hart", "Why?")],
+        ),
+        (
+            "[Operator]: Hi.\n[Jane Doe, CEO]: Ho.\n[Laughter]\n[Tom Ek]: Hm.",
+            [("Operator", "Hi."), ("Jane Doe", "Ho.\n[Laughter]"), ("Tom Ek", "Hm.")],
+        ),
+        ("Jane Doe- CEO: Hi.\nTom Ek -CFO: Ho.", [("Jane Doe", "Hi."), ("Tom Ek", "Ho.")]),
+        (
+            "Question \u2013 Priya Nair: Why?\nAnswer \u2013 Jane Doe: So.",
+            [("Priya Nair", "Why?"), ("Jane Doe", "So.")],
+        ),
+        (
+            "Executives\nJane Doe, CEO\n\nAnalysts\nPriya Nair, Arden\n\nOperator\n\nHi.\n\nPriya Nair, Arden\n\nWhy?",
+            [("Operator", "Hi."), ("Priya Nair", "Why?")],
+        ),
     ],
 )
 def test_common_labels_name_their_speakers(text, expected):
