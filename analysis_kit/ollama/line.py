@@ -20,6 +20,8 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from analysis_kit.ollama.dial import dial
+
 #: Bytes read from the socket at once.
 BUFFER_BYTES = 65536
 
@@ -182,9 +184,19 @@ class _Watched(HTTPConnection):
         return http.client.HTTPResponse(_Readable(sock, self.line), *args, **kwargs)  # type: ignore[arg-type]
 
     def _new_conn(self) -> socket.socket:
-        sock = super()._new_conn()
-        self.line.opened(sock)
-        return sock
+        try:
+            return dial(
+                self._dns_host.strip("[]"),
+                self.port,
+                timeout_s=float(self.timeout),  # type: ignore[arg-type] # requests gives it, in seconds
+                watch=self.line,
+                options=_OPTIONS,
+                source=self.source_address,
+            )
+        except TimeoutError as exc:
+            raise urllib3.exceptions.ConnectTimeoutError(self, str(exc)) from exc
+        except (OSError, UnicodeError) as exc:
+            raise urllib3.exceptions.NewConnectionError(self, str(exc)) from exc
 
     def connect(self) -> None:
         self.line.connecting = True
@@ -222,7 +234,7 @@ class _Secure(_Watched, HTTPSConnection):
     _double: socket.socket | None = None
 
     def _new_conn(self) -> socket.socket:
-        sock = HTTPConnection._new_conn(self)  # noqa: SLF001 - the base class's own
+        sock = super()._new_conn()
         self._double = sock.dup()
         self.line.opened(self._double)
         return sock

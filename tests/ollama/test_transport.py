@@ -253,6 +253,49 @@ def test_a_full_backlog_is_a_connect_limit(monkeypatch):
             each.close()
 
 
+def test_a_name_lookup_that_hangs_is_a_connect_limit(monkeypatch):
+    """A resolver without an answer is given up after ``connect_timeout_s``, and holds one thread for all who ask."""
+    gate, looked_up = threading.Event(), []
+
+    def look_up(host, *args, **kwargs):
+        if socket.AI_NUMERICHOST in args:
+            raise socket.gaierror(socket.EAI_NONAME, "no number")
+        looked_up.append(host)
+        gate.wait(60)
+        raise socket.gaierror(socket.EAI_AGAIN, "no name server answers")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    try:
+        for _ in range(3):
+            with pytest.raises(
+                OllamaUnreachableError, match=r"within 0\.1 s \(the lookup of the name 'hung\.test'"
+            ):
+                OllamaClient("hung.test", connect_timeout_s=0.1, read_timeout_s=60).tags()
+        assert looked_up == ["hung.test"]
+    finally:
+        gate.set()
+        for thread in threading.enumerate():
+            if thread.name == "analysis-kit-lookup":
+                thread.join(10)
+
+
+def test_every_address_of_a_name_is_tried(monkeypatch):
+    """A name whose first address refuses is reached at its second."""
+    with FakeOllama() as fake, socket.create_server(("127.0.0.1", 0)) as probe:
+        dead = probe.getsockname()
+        probe.close()
+        live = ("127.0.0.1", fake.port)
+
+        def look_up(host, *args, **kwargs):
+            if socket.AI_NUMERICHOST in args:
+                raise socket.gaierror(socket.EAI_NONAME, "no number")
+            return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in (dead, live)]
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        with OllamaClient("two.test") as client:
+            assert [each.name for each in client.tags()] == ["fake:latest"]
+
+
 def test_a_host_that_vanishes_without_a_word_is_noticed(fake, transport):
     """A half-open connection (a host that lost power) is probed by the system every minute, however long a model thinks."""
     said(transport)
