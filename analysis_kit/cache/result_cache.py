@@ -16,6 +16,7 @@ from typing import Any, Protocol, Self
 
 from analysis_kit import events
 from analysis_kit.cache.values import cache_key, from_json, plain, to_json
+from analysis_kit.errors import ConfigurationError
 
 _log = logging.getLogger(__name__)
 _MAX_PAUSE_S = 60.0
@@ -211,6 +212,8 @@ class ResultCache:
         from analysis_kit.settings import get_settings
 
         settings = get_settings()
+        if not isinstance(kind, str):
+            raise ConfigurationError(f"kind={kind!r} must be a text that says what is kept")
         known = self._hashers.get(kind)
         if known is None or known[0] is not settings:
             digest = self._digest(settings.OLLAMA_MODEL)
@@ -224,7 +227,12 @@ class ResultCache:
             if len(self._hashers) < _MAX_UNSAVED:
                 self._hashers[kind] = known
         hasher = known[1].copy()
-        hasher.update(text.encode("utf-8", "surrogatepass"))
+        try:
+            hasher.update(text.encode("utf-8", "surrogatepass"))
+        except AttributeError:
+            raise ConfigurationError(
+                f"the cache keeps what is said about a text (str), not about a {type(text).__name__}"
+            ) from None
         return str(hasher.hexdigest())
 
     def _digest(self, model: str) -> Any:

@@ -29,16 +29,17 @@ def await_on_loop(
     So a run that mixes plain and async functions keeps one count of workers. A cancel reaches the task as a task's
     cancel, and this waits until the task has ended.
     """
-    ended: queue.SimpleQueue[asyncio.Task[Any]] = queue.SimpleQueue()
+    ended: queue.SimpleQueue[asyncio.Task[tuple[Any, SystemExit | None]]] = queue.SimpleQueue()
     tasks: list[asyncio.Task[Any]] = []
 
-    async def work() -> Any:
-        return await awaitable
+    async def work() -> tuple[Any, SystemExit | None]:
+        try:
+            return await awaitable, None
+        except SystemExit as exc:  # from a task it would end the loop, and it is the failure of one unit
+            return None, exc
 
     def start() -> None:
-        # a coroutine as it is: one that is cancelled before its first step must not count as never awaited
-        coroutine = awaitable if inspect.iscoroutine(awaitable) else work()
-        task = loop.create_task(coroutine, context=context)
+        task = loop.create_task(work(), context=context)
         tasks.append(task)
         task.add_done_callback(ended.put)
 
@@ -50,13 +51,14 @@ def await_on_loop(
 
     try:
         loop.call_soon_threadsafe(start)
-    except RuntimeError:
-        if inspect.iscoroutine(awaitable):
+        with token.on_cancel(abort):
+            value, failure = ended.get().result()
+    finally:
+        if inspect.iscoroutine(awaitable):  # one that was never started must not count as never awaited
             awaitable.close()
-        raise
-    with token.on_cancel(abort):
-        task = ended.get()
-    return task.result()
+    if failure is not None:
+        raise failure
+    return value
 
 
 def _cancel_soon(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
@@ -198,9 +200,9 @@ class CoroutineLane(LoopLane):
                 value = item[1].call()
                 if awaits(value):
                     value = await value
-            except (KeyboardInterrupt, SystemExit) as exc:
+            except KeyboardInterrupt as exc:  # the user's, whichever unit it has hit
                 run.land(flight, None, exc)
-                run.stop(asyncio.CancelledError(f"interrupted by {type(exc).__name__}"))
+                run.stop(asyncio.CancelledError("interrupted by KeyboardInterrupt"))
                 raise
             except BaseException as exc:  # noqa: BLE001 - whatever a unit raises is its result
                 failure = exc

@@ -8,12 +8,13 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mappin
 from typing import Any, cast
 
 from analysis_kit.cancellation import CancelToken
+from analysis_kit.engine.arguments import OnError, checked_callable
 from analysis_kit.engine.drain import Run
 from analysis_kit.engine.flights import Item
 from analysis_kit.engine.limits import Cap
 from analysis_kit.engine.remember import remembered
-from analysis_kit.engine.staffing import OnError, Staff
-from analysis_kit.engine.tasks import Outcome, Task, checked_callable, is_async, joined_failure, name_of
+from analysis_kit.engine.staffing import Staff
+from analysis_kit.engine.tasks import Outcome, Task, is_async, joined_failure, name_of
 from analysis_kit.errors import AnalysisError, ConfigurationError
 
 __all__ = ["AsyncAnalysisEngine", "Outcome", "Task"]
@@ -276,7 +277,11 @@ class AsyncAnalysisEngine(Staff):
 
 def _check_mapping(units: object) -> None:
     if not isinstance(units, Mapping):
-        hint = " A transcript has .sections and .speakers." if hasattr(units, "sections") else ""
+        hint = ""
+        if hasattr(units, "sections"):
+            hint = " A transcript has .sections and .speakers."
+        elif hasattr(units, "to_dict"):
+            hint = " analyze() takes a DataFrame; a Series is one by its .to_dict()."
         raise ConfigurationError(f"units must be a mapping name -> text, got {type(units).__name__}.{hint}")
 
 

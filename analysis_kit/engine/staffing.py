@@ -9,10 +9,11 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 from analysis_kit import retry
 from analysis_kit.cancellation import CancelToken, current_token
+from analysis_kit.engine.arguments import OnError, Workers, checked_policy, checked_seconds, checked_workers
 from analysis_kit.engine.coroutines import CoroutineLane
 from analysis_kit.engine.drain import Run
 from analysis_kit.engine.executors import ExecutorLane, Processes
@@ -21,8 +22,6 @@ from analysis_kit.engine.limits import Cap, RateLimit, Slots
 from analysis_kit.engine.tasks import Outcome, all_async
 from analysis_kit.engine.threads import Crew, ThreadLane
 from analysis_kit.errors import ConfigurationError
-
-OnError = Literal["raise", "collect"]
 
 #: The most workers of ``max_workers="auto"``; the cap decides how many of them there are.
 AUTO_MOST = 64
@@ -38,7 +37,7 @@ class Staff:
 
     def __init__(
         self,
-        max_workers: int | Literal["auto"] = 4,
+        max_workers: Workers = 4,
         use_processes: bool = False,  # noqa: FBT001, FBT002 - the design's own signature
         *,
         executor: Executor | None = None,
@@ -47,24 +46,19 @@ class Staff:
         rate_limit: str | None = None,
         cap: Cap | None = None,
     ) -> None:
-        whole = isinstance(max_workers, int) and not isinstance(max_workers, bool)
-        if max_workers != "auto" and not (whole and max_workers >= 1):
-            raise ConfigurationError(
-                f"max_workers={max_workers!r} must be a whole number, 1 or more, or 'auto'."
-            )
         if executor is not None and use_processes:
             raise ConfigurationError("executor= and use_processes=True exclude each other: give one of them.")
         if executor is not None and not isinstance(executor, Executor):
             raise ConfigurationError(f"executor={executor!r} is no concurrent.futures.Executor.")
-        self.max_workers = max_workers
+        self.max_workers = checked_workers(max_workers)
         self.use_processes = use_processes
-        self.on_error = _checked_policy(on_error)
-        self.timeout_s = _checked_seconds("timeout_s", timeout_s)
+        self.on_error = checked_policy(on_error)
+        self.timeout_s = checked_seconds("timeout_s", timeout_s)
         self.rate_limit = rate_limit
         self._executor = executor
         self._cap = cap
         self._limiter = None if rate_limit is None else RateLimit(rate_limit)
-        self._slots = Slots(self._limit, moving=max_workers == "auto")
+        self._slots = Slots(self._limit, moving=self.max_workers == "auto")
         self._lock = threading.Lock()  # guards the four below
         self._runs: set[Run] = set()
         self._spare: list[Processes] = []
@@ -128,9 +122,9 @@ class Staff:
 
     def _terms(self, on_error: OnError | None, timeout_s: float | None, deadline_s: float | None) -> Terms:
         return Terms(
-            self.on_error if on_error is None else _checked_policy(on_error),
-            self.timeout_s if timeout_s is None else _checked_seconds("timeout_s", timeout_s),
-            _checked_seconds("deadline_s", deadline_s),
+            self.on_error if on_error is None else checked_policy(on_error),
+            self.timeout_s if timeout_s is None else checked_seconds("timeout_s", timeout_s),
+            checked_seconds("deadline_s", deadline_s),
         )
 
     def _begin(self, terms: Terms, token: CancelToken | None) -> Run:
@@ -213,15 +207,3 @@ class Staff:
         self._slots = Slots(self._limit, moving=self.max_workers == "auto")
         self._runs, self._spare, self._crew = set(), [], Crew()
         self._crew.keep = self._entered > 0
-
-
-def _checked_policy(value: OnError) -> OnError:
-    if value not in {"raise", "collect"}:
-        raise ConfigurationError(f"on_error={value!r} must be 'raise' or 'collect'.")
-    return value
-
-
-def _checked_seconds(name: str, value: float | None) -> float | None:
-    if value is not None and not value > 0:
-        raise ConfigurationError(f"{name}={value!r} must be above 0 seconds, or None for no limit.")
-    return value

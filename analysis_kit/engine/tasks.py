@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from analysis_kit.errors import AnalysisError, ConfigurationError, RemoteCause
+from analysis_kit.errors import AnalysisError, RemoteCause
 from analysis_kit.results import Status
 
 
@@ -117,26 +117,6 @@ def joined_failure(failures: list[Outcome], partial: Mapping[Any, Any]) -> Analy
     )
     error.__cause__ = told.__cause__
     return error
-
-
-def checked_callable(analyze: object, *, what: str = "analyze") -> Callable[..., Any]:
-    """Return ``analyze`` if it can be called.
-
-    Raises
-    ------
-    ConfigurationError
-        Saying what was given instead; a coroutine is closed first, so that it leaves no warning behind.
-    """
-    if inspect.iscoroutine(analyze):
-        analyze.close()
-        raise ConfigurationError(
-            f"{what} is a coroutine, the result of calling {analyze.__qualname__}(): pass the function itself."
-        )
-    if not callable(analyze):
-        raise ConfigurationError(
-            f"{what} must be a function or another callable, got {type(analyze).__name__}."
-        )
-    return analyze
 
 
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict})

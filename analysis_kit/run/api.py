@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from analysis_kit.cache import ResultCache, open_cache
+from analysis_kit.engine.arguments import (
+    OnError,
+    Workers,
+    checked_count,
+    checked_policy,
+    checked_seconds,
+    checked_workers,
+)
 from analysis_kit.engine.engine import AsyncAnalysisEngine
 from analysis_kit.errors import ConfigurationError
 from analysis_kit.ollama.pool import OllamaConnectionPool
@@ -25,8 +33,8 @@ def analyze(
     model: str | Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
     hosts: str | Sequence[str] | None = None,
-    max_workers: int | Literal["auto"] | None = None,
-    on_error: Literal["collect", "raise"] = "collect",
+    max_workers: Workers | None = None,
+    on_error: OnError = "collect",
     deadline_s: float | None = None,
     timeout_s: float | None = None,
     cache: bool | str | ResultCache = True,
@@ -91,16 +99,14 @@ def analyze(
     >>> run.to_frame()["label"].tolist()
     ['positive']
     """
-    if repeats < 1:
-        raise ConfigurationError(f"repeats={repeats}: use 1 or more")
-    if limit is not None and limit < 1:
-        raise ConfigurationError(f"limit={limit}: use 1 or more units, or None for all")
-    if isinstance(max_workers, int) and max_workers < 1:
+    if limit is not None:
+        limit = checked_count("limit", limit, otherwise=", or None for all units")
+    if max_workers is not None:
+        max_workers = checked_workers(max_workers, otherwise=", or 'auto', or None for the setting's")
+    if options is not None and not isinstance(options, Mapping):
         raise ConfigurationError(
-            f"max_workers={max_workers}: use 1 or more, 'auto', or None for the setting's"
+            f"options={options!r} must map names to values, as in {{'temperature': 0.5}}."
         )
-    if on_error not in {"collect", "raise"}:
-        raise ConfigurationError(f"on_error={on_error!r}: use 'collect' or 'raise'")
     units = units_of(data, by=by, text=text, id=id, keep=keep, mask_entities=mask_entities)
     config = RunConfig(
         analyzers=None if analyzers is None else tuple(named_analyzers(analyzers)),
@@ -108,16 +114,16 @@ def analyze(
         options=dict(options or {}),
         hosts=hosts,
         max_workers=max_workers,
-        on_error=on_error,
-        deadline_s=deadline_s,
-        timeout_s=timeout_s,
+        on_error=checked_policy(on_error),
+        deadline_s=checked_seconds("deadline_s", deadline_s),
+        timeout_s=checked_seconds("timeout_s", timeout_s),
         cache=open_cache(cache)
         if isinstance(cache, str)
         else cache
         if isinstance(cache, ResultCache)
         else None,
         caching=cache is not False,
-        repeats=repeats,
+        repeats=checked_count("repeats", repeats),
         dashboard=dashboard,
         engine=engine,
         pool=pool,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+import inspect
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from analysis_kit.analyzers.base import BaseAnalyzer, as_finding, usable_text
 from analysis_kit.analyzers.complexity import ComplexityAnalyzer
@@ -17,8 +19,9 @@ from analysis_kit.analyzers.numerical import NumericalAnalyzer
 from analysis_kit.analyzers.sentiment import SentimentAnalyzer
 from analysis_kit.cache import ResultCache
 from analysis_kit.container import get_container
+from analysis_kit.engine.arguments import OnError, Workers, checked_callable
 from analysis_kit.engine.engine import AsyncAnalysisEngine
-from analysis_kit.engine.tasks import is_async
+from analysis_kit.engine.tasks import awaits, is_async, name_of
 from analysis_kit.errors import ConfigurationError, OllamaUnreachableError
 from analysis_kit.ollama.host import is_loopback
 from analysis_kit.ollama.pool import OllamaConnectionPool
@@ -46,12 +49,20 @@ class FunctionAnalyzer(BaseAnalyzer):
         self.name = name
         self.function = function
 
-    def examine(self, text: str, *, sample: int = 0) -> Examined:
-        """Return what the function says, as a finding."""
+    def examine(self, text: str, *, sample: int = 0) -> Any:
+        """Return what the function says, as a finding; where it gives an awaitable, one that comes to a finding."""
         del sample
         usable = usable_text(text)
-        with self.monitor.measure(self.name):
-            return Examined(as_finding(self.function(usable), analyzer=self.name))
+        with contextlib.ExitStack() as measured:
+            measured.enter_context(self.monitor.measure(self.name))
+            value = self.function(usable)
+            if awaits(value):
+                return self._awaited(value, measured.pop_all())
+            return Examined(as_finding(value, analyzer=self.name))
+
+    async def _awaited(self, value: Awaitable[Any], measured: contextlib.ExitStack) -> Examined:
+        with measured:
+            return Examined(as_finding(await value, analyzer=self.name))
 
     async def examine_async(self, text: str) -> Examined:
         """Do the same for an async function, on the running loop."""
@@ -68,8 +79,8 @@ class RunConfig:
     models: tuple[str | None, ...] = (None,)
     options: Mapping[str, Any] = field(default_factory=dict)
     hosts: str | Sequence[str] | None = None
-    max_workers: int | Literal["auto"] | None = None
-    on_error: Literal["collect", "raise"] = "collect"
+    max_workers: Workers | None = None
+    on_error: OnError = "collect"
     deadline_s: float | None = None
     timeout_s: float | None = None
     cache: ResultCache | None = None
@@ -122,9 +133,7 @@ def named_analyzers(analyzers: Any) -> list[BaseAnalyzer]:
     ConfigurationError
         If a name is unknown (the nearest is offered), or a thing cannot analyse.
     """
-    if isinstance(analyzers, (str, BaseAnalyzer, type)) or (
-        callable(analyzers) and not isinstance(analyzers, Iterable)
-    ):
+    if isinstance(analyzers, (str, BaseAnalyzer, type)) or not isinstance(analyzers, Iterable):
         analyzers = [analyzers]
     if isinstance(analyzers, Mapping):
         found = [_analyzer(thing, name=str(name)) for name, thing in analyzers.items()]
@@ -151,6 +160,11 @@ def _analyzer(thing: Any, *, name: str | None = None) -> BaseAnalyzer:
     if isinstance(thing, type) and issubclass(thing, BaseAnalyzer):
         thing = _made(thing)
     if isinstance(thing, BaseAnalyzer):
+        if is_async(thing.ask):
+            raise ConfigurationError(
+                f"{type(thing).__name__}.ask is async: write it as a plain function, since every unit has a worker of its "
+                "own; or override analyze(text), which may be async"
+            )
         if type(thing).analyze is not BaseAnalyzer.analyze:
             return FunctionAnalyzer(thing.analyze, name=name or thing.name)
         if name is not None and name != thing.name:
@@ -161,8 +175,9 @@ def _analyzer(thing: Any, *, name: str | None = None) -> BaseAnalyzer:
     method = getattr(thing, "analyze", None)
     if callable(method) and not isinstance(thing, type):
         return FunctionAnalyzer(method, name=name or type(thing).__name__)
-    if callable(thing) and not isinstance(thing, type):
-        return FunctionAnalyzer(thing, name=name or str(getattr(thing, "__name__", type(thing).__name__)))
+    if inspect.iscoroutine(thing) or (callable(thing) and not isinstance(thing, type)):
+        function = checked_callable(thing, what="an analyzer")
+        return FunctionAnalyzer(function, name=name or name_of(function))
     raise ConfigurationError(
         f"{thing!r} is no analyzer: give a name ({', '.join(REGISTRY)}), an analyzer, or a function of one text"
     )

@@ -67,10 +67,10 @@ def parallel_notice(rows: Iterable[Row]) -> str | None:
         return None
     covered = _covered(sorted(spans))
     at_once, given = served / covered, out / covered
-    if given < 1.5 or at_once >= BUSY_SHARE * given:  # noqa: PLR2004 - one request at a time shows nothing
-        return f"The server worked on {at_once:.1f} requests at once of the {given:.1f} it had."
     if at_once < MOSTLY_WORKING:
         return None  # the server was idle most of the time: what took long was elsewhere, and says nothing on its slots
+    if given < 1.5 or at_once >= BUSY_SHARE * given:  # noqa: PLR2004 - one request at a time shows nothing
+        return f"The server worked on {at_once:.1f} requests at once of the {given:.1f} it had."
     slots, workers = max(1, round(at_once)), _most_at_once(spans)
     return (
         f"The server worked on {at_once:.1f} requests at once while it had {given:.1f}: the others waited. "

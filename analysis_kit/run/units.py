@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from analysis_kit.transcripts.parse import read_transcript
 if TYPE_CHECKING:
     import pandas as pd
 
+_log = logging.getLogger(__name__)
 WAYS = ("section", "speaker", "turn")
 SUFFIXES = {".txt", ".json", ".vtt"}
 _ARTICLES = {"the", "a", "an"}
@@ -52,8 +54,8 @@ def units_of(
 
     Parameters
     ----------
-    data : Transcript, path, folder, glob, mapping, DataFrame, or an iterable of transcripts or paths
-        A mapping is name -> text.
+    data : Transcript, path, folder, glob, mapping, Series, DataFrame, or an iterable of transcripts or paths
+        A mapping, or a Series, is name -> text.
     by : {"section", "speaker", "turn"} or several, default "section"
         How transcripts are cut.
     text, id, keep
@@ -69,9 +71,8 @@ def units_of(
     TranscriptError
         If a file is no transcript.
     """
-    ways = [by] if isinstance(by, str) else list(by)
-    unknown = [way for way in ways if way not in WAYS]
-    if unknown or not ways:
+    ways = [by] if isinstance(by, str) or not isinstance(by, Iterable) else list(by)
+    if not ways or any(way not in WAYS for way in ways):
         raise ConfigurationError(f"by={by!r}: use {', '.join(map(repr, WAYS))}, or several of them")
     if hasattr(data, "columns") and hasattr(data, "itertuples"):
         found = _from_frame(data, text=text, id=id, keep=keep)
@@ -80,9 +81,12 @@ def units_of(
         raise ConfigurationError(
             f"text=, id= and keep= name columns of a DataFrame; the data is {type(data).__name__}"
         )
-    elif isinstance(data, Mapping):
-        found = [Unit(str(name), "text", str(name), i, value) for i, (name, value) in enumerate(data.items())]
-        source = "the mapping is empty"
+    elif isinstance(data, Mapping) or _is_series(data):
+        found = [
+            Unit(str(name), "text", str(name), i, _text_of(name, value))
+            for i, (name, value) in enumerate(data.items())
+        ]
+        source = f"the {'mapping' if isinstance(data, Mapping) else 'Series'} is empty"
     else:
         found, names = [], Counter[str]()
         for one in transcripts_of(data):
@@ -90,11 +94,21 @@ def units_of(
             # two calls of one name are two documents, or the tables would mix them up
             document = one.id if names[one.id] == 1 else f"{one.id} ({names[one.id]})"
             found += _of_transcript(one, ways, document=document, mask_entities=mask_entities)
+        for name in (name for name, count in names.items() if count > 1):
+            _log.warning(
+                "%d documents have the id %r: the tables number them, as in '%s (2)'", names[name], name, name
+            )
         source = "the transcripts hold no text"
         mask_entities = False
     if mask_entities:
         raise ConfigurationError(
             "mask_entities=True needs transcripts: only they say who speaks and for which company"
+        )
+    shared = [name for name, count in Counter((unit.by, unit.name) for unit in found).items() if count > 1]
+    if shared and shared[0][0] in {"text", "row"}:  # the sections of two transcripts may well have one name
+        _log.warning(
+            "%d ids stand for several texts each (%r is one): each is a row of its own, told apart by its position",
+            *(len(shared), shared[0][1]),
         )
     if not found:
         raise ConfigurationError(f"there is nothing to analyse: {source}")
@@ -118,11 +132,32 @@ def _from_frame(data: pd.DataFrame, *, text: str | None, id: str | None, keep: S
     kept = [data[name].tolist() for name in keep]
     units = []
     for position, (name, value) in enumerate(zip(names, data[text], strict=True)):
-        # a missing text stays a unit: it ends as a failed row that says so, and is not dropped
-        body = value if isinstance(value, str) else "" if value is None or value != value else str(value)  # noqa: PLR0124
+        body = value if isinstance(value, str) else "" if _is_missing(value) else str(value)
         along = {column: values[position] for column, values in zip(keep, kept, strict=True)}
         units.append(Unit(str(name), "row", str(name), position, body, along))
     return units
+
+
+def _is_series(data: Any) -> bool:
+    return hasattr(data, "items") and hasattr(data, "index") and hasattr(data, "to_frame")
+
+
+def _text_of(name: object, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if _is_missing(value):
+        return ""
+    raise ConfigurationError(f"the text of {name!r} is of type {type(value).__name__}; give name -> text")
+
+
+def _is_missing(value: Any) -> bool:
+    """Return whether ``value`` stands for no text: it stays a unit, which ends as a failed row that says so."""
+    if value is None:
+        return True
+    try:
+        return bool(value != value)  # noqa: PLR0124 - NaN and NaT alone
+    except (TypeError, ValueError):  # pandas' NA says neither; an array is no text, and not a missing one
+        return type(value).__name__ == "NAType"
 
 
 def transcripts_of(data: Any) -> list[Transcript]:

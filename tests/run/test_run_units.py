@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import math
 from dataclasses import replace
 
@@ -70,14 +72,25 @@ def test_a_file_a_folder_a_glob_and_a_list_of_them_are_read(files):
         assert list(dict.fromkeys(unit.document for unit in units_of(data))) == ["a", "b"]
 
 
-def test_two_documents_of_one_name_stay_apart(files):
-    """Two calls whose files are called the same are two documents in every table, and none is lost."""
+def test_two_documents_of_one_name_stay_apart(files, caplog):
+    """Two calls whose files are called the same are two documents in every table, none is lost, and it is said."""
     other = files / "later"
     other.mkdir()
     (other / "a.txt").write_text("Ann Lee: Sales fell in the later call.\n\nBo Orr: Thank you.\n")
     run = ak.run_async(ak.analyze([files / "a.txt", other / "a.txt", CALL, CALL], ["tone"], dashboard=False))
     assert run.to_frame()["document"].unique().tolist() == ["a", "a (2)", CALL.id, f"{CALL.id} (2)"]
     assert len(run.wide()) == len(run.units)
+    assert "2 documents have the id 'a': the tables number them, as in 'a (2)'" in caplog.text
+
+
+def test_two_texts_of_one_id_are_rows_of_their_own(caplog):
+    """Rows of a DataFrame, or keys of a mapping, that have one name are told apart by position, and it is said once."""
+    data = pd.DataFrame({"call": ["x", "x", "y"], "body": ["We grew.", "We fell.", "We stood."]})
+    units = units_of(data, text="body", id="call")
+    assert [(unit.name, unit.position) for unit in units] == [("x", 0), ("x", 1), ("y", 2)]
+    assert "1 ids stand for several texts each ('x' is one)" in caplog.text
+    run = ak.run_async(ak.analyze({1: "We grew.", "1": "We fell."}, ["tone"], dashboard=False))
+    assert len(run.to_frame()) == len(run.wide()) == 2
 
 
 def test_a_mapping_is_one_unit_a_name():
@@ -87,6 +100,24 @@ def test_a_mapping_is_one_unit_a_name():
         ("opening", "text", "opening", "We grew."),
         ("7", "text", "7", "We fell."),
     ]
+
+
+def test_a_series_is_one_unit_an_entry():
+    """A column of texts is name -> text too, and its texts are not taken for paths."""
+    units = units_of(pd.Series({"opening": "We grew.", 7: "We fell."}))
+    assert [(unit.name, unit.text) for unit in units] == [("opening", "We grew."), ("7", "We fell.")]
+
+
+@pytest.mark.parametrize("missing", [None, math.nan, pd.NA, pd.NaT], ids=repr)
+def test_a_missing_text_is_a_row_that_fails_alone(missing):
+    """Whatever pandas and Python write for "no text", it costs its own row, in a mapping as in a DataFrame."""
+    for data, how in [
+        ({"a": "We grew.", "b": missing}, {}),
+        (pd.DataFrame({"body": pd.Series(["We grew.", missing], dtype=object)}), {"text": "body"}),
+    ]:
+        run = ak.run_async(ak.analyze(data, ["tone"], dashboard=False, **how))
+        assert run.to_frame()["status"].tolist() == ["done", "failed"]
+        assert "empty" in run.failures["error"].item()
 
 
 def test_a_dataframe_gives_a_unit_a_row_with_the_kept_columns():
@@ -133,6 +164,9 @@ def test_a_dataframe_without_the_named_column_is_refused_with_those_it_has(how, 
         (pd.DataFrame({"body": []}), "the DataFrame has no rows"),
         (42, "cannot analyse int"),
         (b"bytes", "cannot analyse bytes"),
+        ({"a": "We grew.", "b": 7}, "the text of 'b' is of type int; give name -> text"),
+        ({"a": ["We grew."]}, "the text of 'a' is of type list"),
+        (pd.Series([], dtype=object), "the Series is empty"),
         ("Operator: Welcome.\nAda: We grew.", "this is text, not a path"),
     ],
 )
@@ -204,7 +238,20 @@ def test_masking_needs_transcripts():
         units_of({"a": "text"}, mask_entities=True)
 
 
-@pytest.mark.parametrize("how", [{"repeats": 0}, {"limit": 0}, {"max_workers": 0}, {"on_error": "ignore"}])
+@pytest.mark.parametrize(
+    "how",
+    [
+        *({"repeats": value} for value in (0, 1.5, True, "2")),
+        *({"limit": value} for value in (0, 2.5, True, "1")),
+        *({"max_workers": value} for value in (0, -1, 2.5, True, "x")),
+        *({"on_error": value} for value in ("ignore", [])),
+        *({"deadline_s": value} for value in (0, -1.0, math.nan, True, "5")),
+        *({"timeout_s": value} for value in (0, "5")),
+        *({"options": value} for value in ([1], "x")),
+        *({"by": value} for value in (None, 3)),
+    ],
+    ids=str,
+)
 def test_options_that_cannot_work_are_refused_at_once(how):
     """The option is named with what it may be, before anything runs."""
     with pytest.raises(ConfigurationError, match=next(iter(how))):
@@ -244,5 +291,51 @@ def test_two_analyzers_of_one_name_and_none_and_a_non_analyzer_are_refused():
         named_analyzers(["tone", "tone"])
     with pytest.raises(ConfigurationError, match="is empty"):
         named_analyzers([])
-    with pytest.raises(ConfigurationError, match="42 is no analyzer"):
-        named_analyzers([42])
+    for what in (42, [42]):
+        with pytest.raises(ConfigurationError, match="42 is no analyzer"):
+            named_analyzers(what)
+
+
+def test_a_coroutine_in_place_of_an_analyzer_is_refused_and_closed():
+    """Calling the function too early is named; no "never awaited" warning is left (warnings are errors here)."""
+
+    async def loud(text):
+        return {"score": 1.0}
+
+    for what in (loud("x"), [loud("x")], {"mine": loud("x")}):
+        with pytest.raises(ConfigurationError, match=r"coroutine.*loud\(\): pass the function itself"):
+            named_analyzers(what)
+
+
+def test_functions_that_are_async_in_some_way_give_rows():
+    """An async function, a partial of it, an async __call__, a plain function that returns an awaitable: all are awaited."""
+
+    async def loud(text):
+        await asyncio.sleep(0)
+        if "!" in text:
+            raise SystemExit(3)
+        return {"score": 1.0}
+
+    class Callable:
+        async def __call__(self, text):
+            return await loud(text)
+
+    analyzers = {"plain": loud, "object": Callable(), "late": lambda text: loud(text)}
+    run = ak.run_async(ak.analyze({"a": "Yes.", "b": "No!"}, analyzers, dashboard=False))
+    assert run.to_frame()["status"].tolist() == ["done"] * 3 + ["failed"] * 3
+    assert set(run.failures["error_type"]) == {"SystemExit"}
+    assert {
+        name: stat.count for name, stat in ak.get_monitor().get_stats().items() if name in analyzers
+    } == dict.fromkeys(analyzers, 2)
+    assert named_analyzers(functools.partial(loud))[0].name == "loud"
+
+
+def test_an_async_ask_is_refused_by_name():
+    """What `ask` answers is cached and tried again on a worker of its own, so it is a plain function; that is said."""
+
+    class Own(ak.BaseAnalyzer):
+        async def ask(self, text):
+            return {"score": 1.0}
+
+    with pytest.raises(ConfigurationError, match=r"Own\.ask is async: write it as a plain function"):
+        named_analyzers(Own)
