@@ -91,12 +91,20 @@ class Calls:
         while self._spare:
             self._spare.pop().close()
 
-    def plain(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, model: str = "") -> Any:
-        """Return the JSON answer of an endpoint that does not stream."""
+    def plain(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        model: str = "",
+        within_s: float | None = None,
+    ) -> Any:
+        """Return the JSON answer of an endpoint that does not stream; ``within_s``: seconds instead of the read limit."""
 
         def once() -> Any:
             with self._flight() as transport:
-                return transport.call(method, path, body, model=model)
+                return transport.call(method, path, body, model=model, within_s=within_s)
 
         return self._moving(once, model)
 

@@ -11,8 +11,9 @@ from pydantic import BaseModel
 
 from analysis_kit.errors import ConfigurationError, StreamBrokenError
 from analysis_kit.ollama.answers import Answer, read_answer
+from analysis_kit.ollama.arguments import seconds
 from analysis_kit.ollama.calls import Calls, ReplyStream
-from analysis_kit.ollama.host import EMBEDDED, api_key_for, resolve_hosts
+from analysis_kit.ollama.host import EMBEDDED, api_key_for, checked_key, resolve_hosts
 from analysis_kit.ollama.label_probabilities import TOP_LOGPROBS, label_field
 from analysis_kit.ollama.questions import DEFAULT_QUESTIONS, SENTIMENT, Question
 from analysis_kit.ollama.reply import Embeddings, Reply, durations
@@ -70,22 +71,16 @@ class OllamaClient(Shelf):
             raise ConfigurationError(
                 f"a client talks to one host, and {', '.join(hosts)} are {len(hosts)}; for several use OllamaConnectionPool"
             )
-        for name, value in (
-            ("connect_timeout_s", connect_timeout_s),
-            ("read_timeout_s", read_timeout_s),
-            ("load_timeout_s", load_timeout_s),
-        ):
-            if not value >= 0 or (name != "load_timeout_s" and value == 0):
-                raise ConfigurationError(f"{name}={value!r}: use a number of seconds above 0")
+        key = None if api_key is None else checked_key(api_key)
         self._host = hosts[0]
         self._given = dict(options or {})
         self._keep_alive = keep_alive
         calls = Calls(
             lambda: connectable(hosts[0]),
-            connect_timeout_s=connect_timeout_s,
-            read_timeout_s=read_timeout_s,
-            load_timeout_s=load_timeout_s,
-            api_key=lambda base_url: api_key_for(base_url, api_key),
+            connect_timeout_s=seconds("connect_timeout_s", connect_timeout_s),
+            read_timeout_s=seconds("read_timeout_s", read_timeout_s),
+            load_timeout_s=seconds("load_timeout_s", load_timeout_s, zero=True),
+            api_key=lambda base_url: api_key_for(base_url, key),
         )
         super().__init__(calls, model=model)
 
@@ -187,7 +182,12 @@ class OllamaClient(Shelf):
         AnalysisError, AnswerError, OllamaError
             As `generate`.
         """
-        listed = [dict(message) for message in messages]
+        try:
+            listed = [dict(message) for message in messages]
+        except (TypeError, ValueError) as exc:
+            raise ConfigurationError(
+                'messages= is no list of mappings; write [{"role": "user", "content": "..."}]'
+            ) from exc
         spoken = "\n".join(str(message.get("content") or "") for message in listed)
         prompt = usable(spoken)
         if prompt != spoken:

@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from analysis_kit import events
-from analysis_kit.errors import ConfigurationError, OllamaError, PoolClosedError
+from analysis_kit.errors import ConfigurationError, OllamaError, PoolClosedError, PoolError
 from analysis_kit.ollama import pool_view
-from analysis_kit.ollama.balance import Host
+from analysis_kit.ollama.arguments import keys_by_host, seconds, whole
+from analysis_kit.ollama.balance import PROBE_S, Host
 from analysis_kit.ollama.client import OllamaClient
 from analysis_kit.ollama.host import parse_host, resolve_hosts
 from analysis_kit.ollama.placement import Placement
@@ -51,7 +52,8 @@ class OllamaConnectionPool:
     max_age_s : float, default 3600.0
         Seconds after which a slot's connection is replaced.
     pre_ping : bool, default False
-        Ask the server for its version before a used connection is handed out; replace the connection if that fails.
+        Ask the server for its version before a used connection is handed out; replace the connection if no answer comes
+        within 3 seconds.
     max_waiting : int, optional
         Callers that may wait at once; one more fails at once.
     leak_after_s : float, default 900.0
@@ -97,23 +99,15 @@ class OllamaConnectionPool:
         api_key: str | Mapping[str, str] | None = None,
         keep_alive: str | float | None = None,
     ) -> None:
-        _whole("pool_size", pool_size, least=1)
-        _whole("max_overflow", max_overflow, least=0)
-        _whole("recycle_after", recycle_after, least=1)
-        _whole("max_waiting", 0 if max_waiting is None else max_waiting, least=0)
-        for argument, value in (
-            ("timeout", timeout),
-            ("max_age_s", max_age_s),
-            ("leak_after_s", leak_after_s),
-        ):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-                raise ConfigurationError(f"{argument}={value!r}: use a number of seconds above 0")
+        whole("pool_size", pool_size, least=1)
+        whole("max_overflow", max_overflow, least=0)
+        whole("max_waiting", 0 if max_waiting is None else max_waiting, least=0)
         self.name = name
         self.hosts = resolve_hosts(hosts)
         self.recycle_after = recycle_after
-        self._max_age_s = max_age_s
+        self._max_age_s = seconds("max_age_s", max_age_s)
         self._pre_ping = pre_ping
-        self._leak_after_s = leak_after_s
+        self._leak_after_s = seconds("leak_after_s", leak_after_s)
         self.model = model
         self._options: dict[str, Any] = {
             "connect_timeout_s": connect_timeout_s,
@@ -123,13 +117,13 @@ class OllamaConnectionPool:
             "options": options,
             "keep_alive": keep_alive,
         }
-        self._keys = _keys(api_key, self.hosts)
+        self._keys = keys_by_host(api_key, self.hosts)
         self.members = tuple(Host(host, api_key=self._keys.get(host)) for host in self.hosts)
         self.queue = SlotQueue(
             name,
             size=pool_size,
             overflow=max_overflow,
-            timeout_s=timeout,
+            timeout_s=seconds("timeout", timeout),
             max_waiting=max_waiting,
             make=self._make,
             late=lambda waited_s: self.told(waited_s, ",".join(self.hosts), ok=False),
@@ -157,8 +151,18 @@ class OllamaConnectionPool:
         return self.queue.timeout_s
 
     @timeout.setter
-    def timeout(self, seconds: float) -> None:
-        self.queue.timeout_s = seconds
+    def timeout(self, timeout_s: float) -> None:
+        self.queue.timeout_s = seconds("timeout", timeout_s)
+
+    @property
+    def recycle_after(self) -> int:
+        """Uses after which a slot's connection is replaced."""
+        return self._recycle_after
+
+    @recycle_after.setter
+    def recycle_after(self, uses: int) -> None:
+        whole("recycle_after", uses, least=1)
+        self._recycle_after = uses
 
     @property
     def closed(self) -> bool:
@@ -174,7 +178,7 @@ class OllamaConnectionPool:
         Parameters
         ----------
         timeout : float, optional
-            Seconds to wait for a slot; default the pool's.
+            Seconds to wait for a slot, 0 for not at all; default the pool's.
         model : str, optional
             The model that the client asks where a call names none; with several hosts, one that has it is chosen.
         operation : str, default ""
@@ -191,6 +195,8 @@ class OllamaConnectionPool:
         OllamaUnreachableError, ModelNotFoundError
             With several hosts, if none answers or none has the model.
         """
+        if timeout is not None:
+            timeout = seconds("timeout", timeout, zero=True)
         return Lease(self, timeout, model, operation)
 
     def acquire(
@@ -200,7 +206,7 @@ class OllamaConnectionPool:
 
         The client's own calls block; run them with ``asyncio.to_thread``.
         """
-        return Lease(self, timeout, model, operation)
+        return self.get_connection(timeout=timeout, model=model, operation=operation)
 
     def put(self, slot: Slot) -> None:
         """Take back what a lease held, with a new client if the old one is worn or broken."""
@@ -241,6 +247,7 @@ class OllamaConnectionPool:
         slot.client = self._client_for(host)
         self._fresh(slot)
         old.calls.watcher = None
+        old.calls.abort(PoolError("the slot of this client was given back while its call was under way"))
         old.close()
 
     def prepare(self, slot: Slot, model: str | None) -> Slot:
@@ -252,7 +259,7 @@ class OllamaConnectionPool:
                 placed = True
             if self._pre_ping and slot.uses:
                 try:
-                    slot.client.version()
+                    slot.client.version(within_s=PROBE_S)
                 except OllamaError as exc:
                     _log.info("the pool %r replaces a connection that does not answer: %s", self.name, exc)
                     self.renew(slot, "discarded")
@@ -295,8 +302,8 @@ class OllamaConnectionPool:
         """Change the size while live: waiters are served at once, surplus slots closed as they come back."""
         size = self.pool_size if pool_size is None else pool_size
         overflow = self.max_overflow if max_overflow is None else max_overflow
-        _whole("pool_size", size, least=1)
-        _whole("max_overflow", overflow, least=0)
+        whole("pool_size", size, least=1)
+        whole("max_overflow", overflow, least=0)
         self.queue.resize(size, overflow)
 
     def get_stats(self) -> dict[str, Any]:
@@ -375,22 +382,3 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def _whole(name: str, value: object, *, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigurationError(f"{name}={value!r}: use a whole number, {least} or more")
-
-
-def _keys(api_key: str | Mapping[str, str] | None, hosts: Sequence[str]) -> dict[str, str]:
-    if isinstance(api_key, str):
-        if len(hosts) > 1:
-            raise ConfigurationError(
-                f"api_key= is one key for {len(hosts)} hosts; give a mapping host -> key"
-            )
-        return {hosts[0]: api_key}
-    keys = {parse_host(host): key for host, key in (api_key or {}).items()}
-    strange = keys.keys() - set(hosts)
-    if strange:
-        raise ConfigurationError(f"api_key= names {', '.join(sorted(strange))}, which is no host of the pool")
-    return keys

@@ -5,8 +5,11 @@ Each carries host, model, status and the server's own words; none carries the ke
 
 from __future__ import annotations
 
+import errno
+import http.client
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import requests
@@ -26,14 +29,14 @@ from analysis_kit.errors import (
 from analysis_kit.ollama.line import Line
 from analysis_kit.ollama.text import clean
 
-OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 401, 403, 404
+OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TOO_LARGE = 200, 401, 403, 404, 413
 _BUSY = frozenset({429, 503})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NO_MODEL = re.compile(r"model .*not found", re.IGNORECASE | re.DOTALL)
 _SHOWN_CHARACTERS = 500
 
 #: What requests, urllib3 and the socket below them raise.
-FOREIGN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+FOREIGN = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
 
 
 class Faults:
@@ -66,14 +69,16 @@ class Faults:
             text = " ".join(text.split())
         return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + " ..."
 
-    def refused(self, status: int, body: bytes, *, location: str, model: str) -> OllamaError:
+    def refused(self, status: int, body: bytes, *, headers: Mapping[str, str], model: str) -> OllamaError:
         """Return the error that an answer with another status than 200 means."""
         words = self.words(_error_text(body))
         said = f": {words}" if words else ""
         facts: dict[str, Any] = {"host": self.host, "model": model, "status": status, "server_text": words}
         if status in _BUSY:
+            pause = self.words(headers.get("retry-after", ""))
+            later = f"later (Retry-After: {pause})" if pause else "later"
             return ServerBusyError(
-                f"{self.host} is busy{_of(model)} (status {status}){said}; ask for less at once, or later",
+                f"{self.host} is busy{_of(model)} (status {status}){said}; ask for less at once, or {later}",
                 **facts,
             )
         if status == _NOT_FOUND and _NO_MODEL.search(words):
@@ -87,7 +92,10 @@ class Faults:
         elif status == _FORBIDDEN:
             hint = "; the server does not take requests from here"
         elif status in _REDIRECTS:
-            hint = f"; it points to {self.words(location)!r}: name the server itself as the host"
+            place = self.words(headers.get("location", ""))
+            hint = f"; it points to {place!r}: name the server itself as the host"
+        elif status == _TOO_LARGE:
+            hint = "; the request is larger than something on the way lets through: shorten the text"
         elif not words or words.startswith(("404 page", "<")):
             hint = "; is an Ollama server at this address?"
         return OllamaError(
@@ -97,7 +105,8 @@ class Faults:
     def translated(self, exc: Exception, line: Line, *, model: str) -> Exception:
         """Return the error that ``exc``, one of `FOREIGN`, means at this point of the call."""
         facts: dict[str, Any] = {"host": self.host, "model": model}
-        why = _reason(exc)
+        bottom = _bottom(exc)
+        why = self.words(_reason(bottom))
         if isinstance(exc, (requests.exceptions.InvalidURL, urllib3.exceptions.LocationParseError)):
             return ConfigurationError(f"the host {self.host} cannot be used: {why}")
         if line.connecting:
@@ -111,10 +120,13 @@ class Faults:
                 "to the address of one, or use hosts='embedded'",
                 **facts,
             )
-        if isinstance(exc, (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)):
+        gone = (
+            getattr(bottom, "errno", None) == errno.ETIMEDOUT
+        )  # the system's word: the host is away, not slow
+        if isinstance(exc, (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)) and not gone:
             when = "gone on with its answer" if line.received else "begun to answer"
             return OllamaTimeoutError(
-                f"{self.host} has not {when}{_of(model)} within its limit (read_timeout_s={self.read_timeout_s:g}); "
+                f"{self.host} has not {when}{_of(model)} within {line.limit_s:g} s (read_timeout_s={self.read_timeout_s:g}); "
                 "give it more time, or fewer requests at once",
                 **facts,
             )
@@ -123,7 +135,7 @@ class Faults:
 
     def broken_off(self, error: object, *, model: str) -> StreamBrokenError:
         """Return the error for an error object in the middle of a stream."""
-        words = self.words(str(error))
+        words = self.words(_said(error))
         return StreamBrokenError(
             f"{self.host} broke off its answer{_of(model)}: {words}",
             host=self.host,
@@ -174,12 +186,15 @@ def _error_text(raw: bytes) -> str:
         body = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    error = body.get("error", text) if isinstance(body, dict) else text
+    return _said(body.get("error", text) if isinstance(body, dict) else text)
+
+
+def _said(error: object) -> str:
     return str(error.get("message", error) if isinstance(error, dict) else error)
 
 
-def _reason(exc: BaseException) -> str:
-    """Return what lies at the bottom of ``exc`` in a few words, without addresses of objects."""
+def _bottom(exc: BaseException) -> BaseException:
+    """Return the exception at the bottom of ``exc``."""
     seen: set[int] = set()
     deepest: BaseException = exc
     while id(deepest) not in seen:
@@ -187,5 +202,10 @@ def _reason(exc: BaseException) -> str:
         inner = [getattr(deepest, "reason", None), *deepest.args, deepest.__cause__, deepest.__context__]
         fresh = (each for each in inner if isinstance(each, BaseException) and id(each) not in seen)
         deepest = next(fresh, deepest)
-    words = getattr(deepest, "strerror", None) or str(deepest) or type(deepest).__name__
+    return deepest
+
+
+def _reason(exc: BaseException) -> str:
+    """Return ``exc`` in a few words, without addresses of objects."""
+    words = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
     return re.sub(r"<[^<>]*>:?\s*", "", str(words))[:_SHOWN_CHARACTERS]

@@ -9,7 +9,7 @@ import ipaddress
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
 from analysis_kit.errors import ConfigurationError
@@ -105,7 +105,10 @@ def resolve_hosts(value: str | Sequence[str] | None) -> tuple[str, ...]:
     """
     if value is None:
         value = get_settings().OLLAMA_HOST
-    entries = [value] if isinstance(value, str) else list(value)
+    entries = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+    for entry in entries:
+        if not isinstance(entry, str):
+            raise ConfigurationError(f"hosts={value!r}: use text, or a list of texts")
     stripped = [entry.strip().strip("\"'") for entry in entries]
     parts = [part for entry in stripped for part in entry.split(",") if part.strip()] or [""]
     return tuple(dict.fromkeys(parse_host(part) for part in parts))
@@ -135,10 +138,22 @@ def is_loopback(url: str) -> bool:
 def api_key_for(base_url: str, given: str | None) -> str | None:
     """Return the key to send to ``base_url``: the one ``given`` for it; ``OLLAMA_API_KEY`` is for ollama.com alone."""
     if given is not None:
-        return given.strip() or None
+        return checked_key(given) or None
     if base_url == CLOUD or base_url.startswith(CLOUD + "/"):
-        return os.environ.get("OLLAMA_API_KEY", "").strip() or None
+        return checked_key(os.environ.get("OLLAMA_API_KEY", ""), name="OLLAMA_API_KEY") or None
     return None
+
+
+def checked_key(key: object, *, name: str = "api_key") -> str:
+    """Return ``key`` without blanks around it; one that no HTTP header can carry is refused, and not shown."""
+    if not isinstance(key, str):
+        raise ConfigurationError(f"{name}= is a {type(key).__name__}; a key is text")
+    text = key.strip()
+    if not (text.isascii() and text.isprintable()):
+        raise ConfigurationError(
+            f"{name}= holds characters that no HTTP header can carry; use printable ASCII"
+        )
+    return text
 
 
 def _split(hostport: str) -> tuple[str, str | None]:

@@ -25,13 +25,15 @@ from analysis_kit.ollama.dial import dial
 #: Bytes read from the socket at once.
 BUFFER_BYTES = 65536
 
-#: A host that went away without a word is noticed after two minutes, however long a model may think.
+#: A host that went away without a word is noticed after two minutes, however long a model may think: while nothing is
+#: sent by the system's probes (seconds), else because what was sent is not acknowledged (milliseconds).
+_NOTICED = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 120_000}
 _OPTIONS = [
     *HTTPConnection.default_socket_options,
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     *(
         (socket.IPPROTO_TCP, getattr(socket, option), value)
-        for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+        for option, value in _NOTICED.items()
         if hasattr(socket, option)
     ),
 ]
@@ -46,8 +48,8 @@ class Line:
         Whether a call is in flight, and whether it was aborted.
     connecting, fresh, received : bool
         Of the call in flight: a connect was begun and not finished; a connect was finished; a byte of the answer came.
-    deadline : float
-        ``time.monotonic()`` after which reading fails.
+    deadline, limit_s : float
+        ``time.monotonic()`` after which reading fails, and how many seconds there were until then.
     """
 
     __slots__ = (
@@ -59,6 +61,7 @@ class Line:
         "connecting",
         "deadline",
         "fresh",
+        "limit_s",
         "read_timeout_s",
         "received",
     )
@@ -72,8 +75,7 @@ class Line:
         self.connecting = False
         self.fresh = False
         self.received = False
-        self.read_timeout_s = 0.0
-        self.deadline = 0.0
+        self.read_timeout_s = self.limit_s = self.deadline = 0.0
 
     def begin(self, wait_s: float, read_timeout_s: float) -> None:
         """Note that a call begins; ``wait_s`` bounds the time to the first line, ``read_timeout_s`` each further one."""
@@ -83,6 +85,7 @@ class Line:
             self.abort_error = None
         self.connecting = self.fresh = self.received = False
         self.read_timeout_s = read_timeout_s
+        self.limit_s = wait_s
         self.deadline = time.monotonic() + wait_s
 
     def again(self) -> bool:
@@ -92,7 +95,8 @@ class Line:
 
     def progress(self) -> None:
         """Give the next line its full time."""
-        self.deadline = time.monotonic() + self.read_timeout_s
+        self.limit_s = self.read_timeout_s
+        self.deadline = time.monotonic() + self.limit_s
 
     def end(self) -> None:
         """Note that the call is over; an abort that comes now does nothing."""
@@ -100,9 +104,9 @@ class Line:
             self.busy = False
 
     def abort(self, error: BaseException | None = None) -> None:
-        """End the call in flight, if there is one; from any thread. ``error`` is the reason, where there is one."""
+        """End the call in flight, if there is one; from any thread. ``error`` is the reason; the first one stays."""
         with self._lock:
-            if self.busy:
+            if self.busy and not self.aborted:
                 self.aborted = True
                 self.abort_error = error
                 if self._sock is not None:

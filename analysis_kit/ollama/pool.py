@@ -8,16 +8,17 @@ import threading
 from typing import Any
 
 from analysis_kit.container import get_container
-from analysis_kit.errors import ConfigurationError
+from analysis_kit.ollama.arguments import seconds, whole
 from analysis_kit.ollama.connection_pool import OllamaConnectionPool
 from analysis_kit.ollama.host import resolve_hosts
 from analysis_kit.settings import get_settings
 
 _log = logging.getLogger(__name__)
 
-_lock = threading.Lock()  # guards _shared
+_lock = threading.Lock()  # guards all of these
 _shared: OllamaConnectionPool | None = None
 _made_with: dict[str, Any] = {}
+_made_for: str | None = None  # the OLLAMA_HOST that the pool follows; None if its hosts were named
 
 __all__ = ["OllamaConnectionPool", "get_pool", "reset_pool"]
 
@@ -38,7 +39,8 @@ def get_pool(
         added, surplus ones closed as they come back) and one INFO record says so.
     **options
         Other arguments of `OllamaConnectionPool`. Where one differs from what the live pool was made with, a new pool
-        takes its place; who uses the old one may finish.
+        takes its place; who uses the old one may finish. So it is where the pool was shut down, and where OLLAMA_HOST
+        has changed and no hosts were named; one INFO record says so.
 
     Raises
     ------
@@ -50,44 +52,36 @@ def get_pool(
     >>> get_pool() is get_pool()
     True
     """
-    global _shared, _made_with  # noqa: PLW0603 - the one process-wide value
-    wanted = {
+    global _shared  # noqa: PLW0603 - the one process-wide value
+    sizes = {
         "pool_size": pool_size,
         "max_overflow": max_overflow,
         "timeout": timeout,
         "recycle_after": recycle_after,
     }
-    given = {name: value for name, value in wanted.items() if value is not None}
-    registered = get_container().find(OllamaConnectionPool)
-    if registered is not None:
-        pool: OllamaConnectionPool = registered
-        _change(pool, given)
-        return pool
-    replaced: OllamaConnectionPool | None = None
+    given = {name: value for name, value in sizes.items() if value is not None}
+    registered: OllamaConnectionPool | None = get_container().find(OllamaConnectionPool)
+    if registered is not None and not registered.closed:
+        _change(registered, given)
+        return registered
+    if options.get("hosts") is None:
+        options.pop("hosts", None)
+    else:
+        options["hosts"] = resolve_hosts(options["hosts"])
     with _lock:
-        live = _shared
-        if options.get("hosts") is not None:
-            options["hosts"] = resolve_hosts(options["hosts"])
-        if live is not None and any(_made_with.get(name) != value for name, value in options.items()):
-            replaced, live = live, None
-        if live is None or live.closed:
-            settings = get_settings()
-            defaults = {
-                "pool_size": settings.OLLAMA_POOL_SIZE,
-                "max_overflow": settings.OLLAMA_MAX_OVERFLOW,
-                "timeout": settings.OLLAMA_CONNECTION_TIMEOUT,
-                "recycle_after": settings.OLLAMA_RECYCLE_AFTER,
-            }
-            live = _shared = OllamaConnectionPool(**{**defaults, **given, **options})
-            _made_with = {"hosts": live.hosts, **options}
+        live, before = _shared, None
+        if live is None or live.closed or not _still_meant(live, options):
+            before = registered if live is None else live
+            live = _shared = _made(live, given, options)
             given = {}
-    if replaced is not None:
+    if before is not None:
         _log.info(
-            "a new pool over %s takes the place of the one over %s",
+            "a new pool over %s takes the place of the one over %s%s",
             ", ".join(live.hosts),
-            ", ".join(replaced.hosts),
+            ", ".join(before.hosts),
+            ", which was shut down" if before.closed else "",
         )
-        replaced.retire()
+        before.retire()
     _change(live, given)
     return live
 
@@ -101,13 +95,46 @@ def reset_pool() -> None:
         pool.shutdown()
 
 
+def _still_meant(live: OllamaConnectionPool, options: dict[str, Any]) -> bool:
+    """Return whether the live pool is the one asked for: made with the same options, over the hosts of today."""
+    global _made_for  # noqa: PLW0603 - guarded by the lock
+    if any(_made_with.get(name) != value for name, value in options.items()):
+        return False
+    host = get_settings().OLLAMA_HOST
+    if "hosts" not in options and _made_for not in (None, host):
+        if live.hosts != resolve_hosts(host):
+            return False
+        _made_for = host
+    return True
+
+
+def _made(
+    before: OllamaConnectionPool | None, given: dict[str, Any], options: dict[str, Any]
+) -> OllamaConnectionPool:
+    """Return a new process-wide pool; where only OLLAMA_HOST has changed, it is as ``before`` in all else but its key."""
+    global _made_with, _made_for  # noqa: PLW0603 - guarded by the lock
+    settings = get_settings()
+    sizes = {
+        "pool_size": settings.OLLAMA_POOL_SIZE,
+        "max_overflow": settings.OLLAMA_MAX_OVERFLOW,
+        "timeout": settings.OLLAMA_CONNECTION_TIMEOUT,
+        "recycle_after": settings.OLLAMA_RECYCLE_AFTER,
+    }
+    if before is not None and not before.closed and not options:
+        sizes = {name: getattr(before, name) for name in sizes}
+        options = {name: value for name, value in _made_with.items() if name not in ("hosts", "api_key")}
+    pool = OllamaConnectionPool(**{**sizes, **given, **options})
+    _made_with = {"hosts": pool.hosts, **options}
+    _made_for = None if "hosts" in options else settings.OLLAMA_HOST
+    return pool
+
+
 def _change(pool: OllamaConnectionPool, given: dict[str, Any]) -> None:
     changed = {name: value for name, value in given.items() if getattr(pool, name) != value}
     if not changed:
         return
-    for name in ("timeout", "recycle_after"):
-        if not changed.get(name, 1) > 0:
-            raise ConfigurationError(f"{name}={changed[name]!r}: use a number above 0")
+    seconds("timeout", changed.get("timeout", 1.0))
+    whole("recycle_after", changed.get("recycle_after", 1), least=1)
     before = {name: getattr(pool, name) for name in changed}
     pool.resize(changed.get("pool_size"), max_overflow=changed.get("max_overflow"))
     for name in ("timeout", "recycle_after"):

@@ -196,10 +196,8 @@ class Collector:
             self._parts.append(text)
         if thought:
             self._thoughts.append(thought)
-        if item.get("logprobs"):
-            self._logprobs.extend(item["logprobs"])
-        if said.get("tool_calls"):
-            self._tool_calls.extend(said["tool_calls"])
+        self._logprobs += self._listed("logprobs", item)
+        self._tool_calls += self._listed("tool_calls", said)
         if item.get("done"):
             self._last = item
         return Piece(text, thought) if text or thought else None
@@ -229,7 +227,7 @@ class Collector:
         reason = str(last.get("done_reason") or "")
         if reason in ("load", "unload"):
             raise EmptyAnswerError(
-                f"the server only did a {reason} of the model and gave no answer ({where})", **facts
+                f"the server only {reason}ed the model and gave no answer ({where})", **facts
             )
         count = int(_number(last.get("eval_count")))
         prompt_tokens = int(_number(last.get("prompt_eval_count")))
@@ -267,6 +265,14 @@ class Collector:
             flags=tuple(flags),
             raw=self._whole(last, text, thinking),
         )
+
+    def _listed(self, key: str, said: Mapping[str, Any]) -> list[dict[str, Any]]:
+        value = said.get(key)
+        if not value:
+            return []
+        if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+            raise self._strange(key, value)
+        return value
 
     def _strange(self, key: str, value: object) -> InvalidAnswerError:
         return InvalidAnswerError(

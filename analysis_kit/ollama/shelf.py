@@ -46,12 +46,13 @@ class Shelf:
         card: dict[str, Any] = self.calls.plain("POST", "/api/show", {"model": name}, model=name)
         return card
 
-    def version(self) -> str:
-        """Return the server's version."""
-        answer = self.calls.plain("GET", "/api/version")
-        if "version" not in answer:
+    def version(self, *, within_s: float | None = None) -> str:
+        """Return the server's version; ``within_s`` seconds instead of the read limit where that is too long."""
+        answer = self.calls.plain("GET", "/api/version", within_s=within_s)
+        version = answer.get("version")
+        if not isinstance(version, str):
             raise self._strange("/api/version")
-        return str(answer["version"])
+        return version
 
     def pull(
         self, model: str, *, progress: Callable[[str, int | None, int | None], None] | None = None
@@ -119,7 +120,11 @@ class Shelf:
         )
 
     def _models(self, path: str, *, loaded: bool) -> tuple[ModelInfo, ...]:
-        listed = self.calls.plain("GET", path).get("models") or ()
+        answer = self.calls.plain("GET", path)
+        # null is an empty list in Go
+        listed = [] if answer.get("models", 0) is None else answer.get("models")
+        if not isinstance(listed, list):
+            raise self._strange(path)
         try:
             return tuple(ModelInfo.read(item, loaded=loaded) for item in listed)
         except (AttributeError, TypeError, ValueError) as exc:

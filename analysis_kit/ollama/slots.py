@@ -16,6 +16,7 @@ from analysis_kit.errors import (
     AnswerError,
     OllamaError,
     OllamaTimeoutError,
+    PoolError,
     ServerBusyError,
 )
 from analysis_kit.ollama.adaptive import Mark
@@ -75,6 +76,10 @@ class Slot:
 
     def started(self, path: str, model: str) -> tuple[Host, Mark]:
         """Note what the holder does."""
+        if math.isnan(self.since):
+            raise PoolError(
+                f"the slot of the client for {self.host.name} was given back; use a client within its block"
+            )
         self.operation = (path, model)
         return self.host, self.host.limit.started()
 
@@ -198,6 +203,8 @@ class Lease:
 
     def __enter__(self) -> OllamaClient:
         pool = self._pool
+        if self._slot is not None:
+            raise PoolError("this lease holds a slot already; ask the pool for another one")
         queue = pool.queue
         slot = None if queue.waiters else queue.pop()
         if slot is None:
@@ -244,6 +251,8 @@ class Lease:
 
     async def __aenter__(self) -> OllamaClient:
         pool = self._pool
+        if self._slot is not None:
+            raise PoolError("this lease holds a slot already; ask the pool for another one")
         slot = pool.queue.pop()
         if slot is None:
             slot, self.wait_s = await pool.queue.wait_async(self._timeout_s)

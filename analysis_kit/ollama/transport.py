@@ -6,6 +6,7 @@ Three limits bound a call: connecting, the first line of the answer, each furthe
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import logging
 import os
@@ -102,9 +103,17 @@ class Transport:
         )
 
     def call(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, model: str = ""
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        model: str = "",
+        within_s: float | None = None,
     ) -> dict[str, Any]:
         """Return the JSON object that the server answers with; for endpoints that do not stream.
+
+        It has ``within_s`` seconds, by default the read limit.
 
         Raises
         ------
@@ -113,8 +122,11 @@ class Transport:
         InvalidAnswerError
             If the answer is beyond the size limit.
         """
-        with self._flight(model, self.read_timeout_s) as flight:
-            return flight.parse(b"".join(flight.chunks(method, path, body)))
+        with self._flight(model, self.read_timeout_s if within_s is None else within_s) as flight:
+            answer = flight.parse(b"".join(flight.chunks(method, path, body)))
+            if answer.get("error") is not None:
+                raise self.faults.broken_off(answer["error"], model=model)
+            return answer
 
     def stream(
         self, path: str, body: Mapping[str, Any], *, model: str = "", first_s: float | None = None
@@ -138,7 +150,7 @@ class Transport:
         with self._flight(model, self.read_timeout_s if first_s is None else first_s) as flight:
             for line in flight.lines(path, body):
                 item = flight.parse(line)
-                if "error" in item:
+                if item.get("error") is not None:
                     raise self.faults.broken_off(item["error"], model=model)
                 yield item
                 if item.get("done") is True:
@@ -236,11 +248,15 @@ class _Flight:
         if response.status_code != OK:
             raise self._refused(response)
         size = 0
-        while chunk := response.raw.read1(BUFFER_BYTES):
+        # asked for as it is, an answer may still be compressed by a proxy on the way
+        while chunk := response.raw.read1(BUFFER_BYTES, decode_content=True):
             size += len(chunk)
             if size > MAX_ANSWER_BYTES:
                 raise self._transport.faults.too_long(MAX_ANSWER_BYTES, model=self._model)
             yield chunk
+        if not size and response.raw.length_remaining is None and not response.raw.chunked:
+            # http.client takes a head that was cut for a short one
+            raise http.client.IncompleteRead(b"")
         self._ended = True
         self.complete = not self._line.aborted
 
@@ -268,7 +284,9 @@ class _Flight:
         self.complete = True
         self._line.deadline = time.monotonic() + TAIL_S
         try:
-            self._ended = self._response is not None and not self._response.raw.read(BUFFER_BYTES)
+            self._ended = self._response is not None and not self._response.raw.read(
+                BUFFER_BYTES, decode_content=True
+            )
         except (urllib3.exceptions.HTTPError, OSError) as exc:
             _log.debug("%s did not end its response after the answer: %s", self._transport.base_url, exc)
 
@@ -286,10 +304,9 @@ class _Flight:
     def _refused(self, response: requests.Response) -> OllamaError:
         body = b""
         with contextlib.suppress(*FOREIGN):  # the status says enough where its text cannot be read
-            body = response.raw.read(_ERROR_BYTES)
-        location = response.headers.get("location", "")
+            body = response.raw.read(_ERROR_BYTES, decode_content=True)
         return self._transport.faults.refused(
-            response.status_code, body, location=location, model=self._model
+            response.status_code, body, headers=response.headers, model=self._model
         )
 
     def close(self) -> None:

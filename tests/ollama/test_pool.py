@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import random
+import signal
 import threading
 import time
 import weakref
@@ -526,6 +527,132 @@ def test_impossible_arguments_are_one_sentence(wrong):
         OllamaConnectionPool(**{"hosts": NOWHERE, **wrong})
 
 
+@pytest.mark.parametrize("seconds", [-1, -0.5, float("nan"), "3", True])
+def test_an_impossible_wait_is_refused_not_waited_for(make, seconds):
+    """A negative or strange timeout of a checkout, plain or async, or of the pool is one error at once, free slots or not."""
+    pool = make(1, 0)
+    for refused in (
+        lambda: pool.get_connection(timeout=seconds),
+        lambda: pool.acquire(timeout=seconds),
+        lambda: setattr(pool, "timeout", seconds),
+    ):
+        with pytest.raises(ConfigurationError, match="timeout="):
+            refused()
+    assert pool.timeout == 30.0
+
+
+def test_a_wait_of_zero_takes_what_is_free_or_fails_at_once(make):
+    """timeout=0 is a question, not a wait; an endless timeout is allowed."""
+    pool = make(1, 0, timeout=float("inf"))
+    with pool.get_connection(timeout=0):
+        began = time.monotonic()
+        with pytest.raises(PoolTimeoutError, match=r"0\.00 s"):
+            pool.get_connection(timeout=0).__enter__()
+        assert time.monotonic() - began < 1
+    assert pool.get_stats()["timeouts"] == 1
+
+
+def test_a_lease_is_entered_once_at_a_time(make):
+    """Entering a lease that holds a slot is an error that costs none; leaving twice, or without entering, gives back one."""
+    pool = make(2, 0)
+    lease = pool.get_connection()
+    lease.__exit__(None, None, None)
+    for _ in range(2):
+        with lease:
+            with pytest.raises(PoolError, match="holds a slot already"):
+                lease.__enter__()
+            assert pool.get_stats()["active_connections"] == 1
+        lease.__exit__(None, None, None)
+    assert pool.get_stats()["active_connections"] == 0
+    assert len(pool.queue.idle) == 1
+
+
+def test_a_client_kept_beyond_its_block_is_refused(fake, make):
+    """After its slot was given back a client asks nothing; a call that was still under way then ends with the reason."""
+    pool = make(1, 0)
+    with pool.get_connection() as client:
+        assert client.generate("x").text == "ok"
+    with pytest.raises(PoolError, match="given back"):
+        client.generate("x")
+    never, errors = threading.Event(), []
+    fake.script("/api/generate", Play(text="x", gate=never))
+
+    def ask(client):
+        try:
+            client.generate("x")
+        except BaseException as exc:
+            errors.append(exc)
+
+    with pool.get_connection() as client:
+        thread = threading.Thread(target=ask, args=(client,))
+        thread.start()
+        fake.until(lambda: fake.running == 1)
+    thread.join(5)
+    assert [type(error) for error in errors] == [PoolError]
+    assert "given back" in str(errors[0])
+    assert len(fake.requests) == 2
+    assert call(pool) == "ok"
+
+
+def test_an_error_in_the_block_comes_out_and_the_slot_comes_back(make):
+    """Whatever a caller raises inside the block, an interrupt included, is its own and costs no slot."""
+    pool = make(1, 0)
+    for error in (KeyError("mine"), KeyboardInterrupt(), GeneratorExit()):
+        with pytest.raises(type(error)), pool.get_connection():
+            raise error
+    assert len(pool.queue.idle) == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to threads on this platform")
+def test_an_interrupt_ends_a_wait_for_a_slot(make):
+    """Ctrl-C while waiting is KeyboardInterrupt at once; the caller leaves the queue and the slot goes to the next."""
+    pool = make(1, 0)
+    main, woken = threading.get_ident(), []
+    holding, interrupted = threading.Event(), threading.Event()
+
+    def hold():
+        with pool.get_connection():
+            holding.set()
+            wait_for(lambda: pool.get_stats()["waiting"] == 1)
+            signal.pthread_kill(main, signal.SIGINT)
+            woken.append(interrupted.wait(10))
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    holding.wait(10)
+    with pytest.raises(KeyboardInterrupt):
+        pool.get_connection(timeout=30).__enter__()
+    assert pool.get_stats()["waiting"] == 0
+    interrupted.set()
+    thread.join(10)
+    assert woken == [True]
+    with pool.get_connection(timeout=1):
+        pass
+
+
+def test_a_holder_that_died_is_named(make, caplog):
+    """A thread that ended without giving its slot back is told from one that works, in the error and in the leak report."""
+    pool = make(1, 0, leak_after_s=0.01)
+    leases = []
+
+    def take():
+        lease = pool.get_connection(operation="forgotten")
+        lease.__enter__()
+        leases.append(lease)
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    thread.join()
+    with pytest.raises(PoolTimeoutError, match=r"a thread that has ended for .* s \(forgotten\)"):
+        pool.get_connection(timeout=0.05).__enter__()
+    with caplog.at_level(logging.WARNING, logger="analysis_kit"):
+        assert pool.get_stats()["leaked"] == 1
+    assert "a thread that has ended" in caplog.text
+    pool.resize(2)
+    with pool.get_connection(timeout=1):
+        pass
+
+
 def test_a_pool_shows_how_full_it_is(make, fake):
     """The repr is one line with live numbers; the HTML has a row a host, escaped."""
     pool = make(4, 2, name="<lab>")
@@ -754,6 +881,72 @@ def test_get_pool_over_other_hosts_replaces_the_live_one(fake):
     assert call(new) == "ok"
     reset_pool()
     assert new.closed
+
+
+def test_get_pool_follows_ollama_host(fake, caplog):
+    """The bare call gives a live pool over the host of now, like the old one but for its key; one INFO record says so."""
+    with FakeOllama() as other, override_settings(OLLAMA_HOST=NOWHERE):
+        old = get_pool(3, 1, model="fake", api_key="geheim", name="mine")
+        lease = old.get_connection()
+        lease.__enter__()
+        with override_settings(OLLAMA_HOST="http://127.0.0.1:9/"):
+            assert get_pool() is old
+        with (
+            caplog.at_level(logging.INFO, logger="analysis_kit"),
+            override_settings(OLLAMA_HOST=f"{fake.url},{other.url}"),
+        ):
+            new = get_pool()
+            assert get_pool() is new
+            assert get_pool(pool_size=3) is new
+            assert new.hosts == (fake.url, other.url)
+            assert (new.pool_size, new.max_overflow, new.model, new.name) == (3, 1, "fake", "mine")
+            assert call(new) == "ok"
+            assert [record.levelname for record in caplog.records] == ["INFO"]
+            assert fake.url in caplog.text
+            assert "127.0.0.1:9" in caplog.text
+        assert not [
+            request for request in fake.requests + other.requests if "authorization" in request.headers
+        ]
+        assert old.closed
+        lease.__exit__(None, None, None)
+
+
+def test_get_pool_keeps_to_hosts_that_were_named(fake):
+    """Hosts given to get_pool hold, whatever OLLAMA_HOST becomes; ``hosts=None`` says nothing."""
+    named = get_pool(hosts=fake.url)
+    with override_settings(OLLAMA_HOST=NOWHERE):
+        assert get_pool() is named
+        assert get_pool(hosts=None) is named
+
+
+@pytest.mark.parametrize("registered", [False, True])
+def test_get_pool_never_gives_a_closed_pool(make, fake, caplog, registered):
+    """Where the pool was shut down, registered in the container or not, the bare call makes a live one and says so once."""
+    with override_settings(OLLAMA_HOST=fake.url, OLLAMA_MODEL="fake"):
+        if registered:
+            get_container().register_singleton(OllamaConnectionPool, instance=make(hosts=NOWHERE))
+        old = get_pool()
+        old.shutdown()
+        with caplog.at_level(logging.INFO, logger="analysis_kit"):
+            new = get_pool()
+            assert get_pool() is new
+        assert new is not old
+        assert call(new) == "ok"
+        assert len(caplog.records) == 1
+        assert "shut down" in caplog.text
+        if registered:
+            mine = make()
+            get_container().register_singleton(OllamaConnectionPool, instance=mine)
+            assert get_pool() is mine
+
+
+def test_get_pool_refuses_a_change_it_cannot_make_and_makes_no_part_of_it(fake):
+    """One impossible value among several leaves the live pool as it is."""
+    pool = get_pool(2, hosts=fake.url)
+    for wrong in ({"timeout": -1}, {"timeout": float("nan")}, {"recycle_after": 0}, {"max_overflow": -1}):
+        with pytest.raises(ConfigurationError, match=next(iter(wrong))):
+            get_pool(pool_size=5, **wrong)
+        assert pool.pool_size == 2
 
 
 def test_a_pool_registered_in_the_container_is_the_process_wide_one(make):

@@ -1,0 +1,47 @@
+"""What an argument of the pool or the client may be; each refusal names the argument, its value and what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from analysis_kit.errors import ConfigurationError
+from analysis_kit.ollama.host import checked_key, parse_host
+
+#: The system's clocks end somewhere above this; who waits for thirty years waits for ever.
+LONGEST_S = 1e9
+
+
+def whole(name: str, value: object, *, least: int) -> None:
+    """Refuse ``value`` if it is no whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigurationError(f"{name}={value!r}: use a whole number, {least} or more")
+
+
+def seconds(name: str, value: object, *, zero: bool = False) -> float:
+    """Return ``value`` as seconds, at most `LONGEST_S`; 0 is refused unless ``zero`` allows it."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not (value > 0 or (zero and value == 0))
+    ):
+        allowed = "0 or more" if zero else "above 0"
+        raise ConfigurationError(f"{name}={value!r}: use a number of seconds, {allowed}")
+    return min(value, LONGEST_S)
+
+
+def keys_by_host(api_key: str | Mapping[str, str] | None, hosts: Sequence[str]) -> dict[str, str]:
+    """Return host -> key, where ``api_key`` is the key of the one host, or says which host has which."""
+    if isinstance(api_key, Mapping):
+        keys = {parse_host(host): checked_key(key) for host, key in api_key.items()}
+        strange = keys.keys() - set(hosts)
+        if strange:
+            raise ConfigurationError(
+                f"api_key= names {', '.join(sorted(strange))}, which is no host of the pool"
+            )
+        return keys
+    if api_key is None:
+        return {}
+    key = checked_key(api_key)
+    if len(hosts) > 1:
+        raise ConfigurationError(f"api_key= is one key for {len(hosts)} hosts; give a mapping host -> key")
+    return {hosts[0]: key}
