@@ -75,17 +75,17 @@ def _parser() -> argparse.ArgumentParser:
     speedup.add_argument("-o", "--out", help="also write the measurements to this .csv file")
 
     serve = _command(commands, "serve", _serve, "serve a local model behind the Ollama API until Ctrl-C")
-    serve.add_argument("--port", type=int, default=11434, help="port (default: %(default)s)")
+    serve.add_argument("--port", type=int, help="port (default: OLLAMA_HOST's, else 11434)")
     serve.add_argument(
         "--model", action="append", default=[], metavar="PATH.gguf", help="a model file; may be repeated"
     )
-    serve.add_argument("--parallel", type=int, default=2, help="requests at once (default: %(default)s)")
+    serve.add_argument("--parallel", type=int, help="requests at once (default: OLLAMA_NUM_PARALLEL, else 2)")
     serve.add_argument(
-        "--ctx", type=int, default=2048, help="context tokens a request (default: %(default)s)"
+        "--ctx", type=int, help="context tokens a request (default: OLLAMA_CONTEXT_LENGTH, else 2048)"
     )
-    serve.add_argument("--threads", type=int, help="threads (default: the physical cores, at most 4)")
-    serve.add_argument("--gpu-layers", type=int, default=0, help="layers on the GPU (default: %(default)s)")
-    serve.add_argument("--listen", default="127.0.0.1", help="address (default: %(default)s)")
+    serve.add_argument("--threads", type=int, help="threads (default: the cores it may use, at most 4)")
+    serve.add_argument("--gpu-layers", type=int, default=-1, help="layers on a GPU (default: as many as fit)")
+    serve.add_argument("--listen", help="address (default: OLLAMA_HOST's if of loopback, else 127.0.0.1)")
 
     doctor = _command(
         commands, "doctor", _doctor, "show what is installed, which server answers, and where files are"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, Protocol, Self, TypeVar
 
 from analysis_kit import events
-from analysis_kit.errors import AnswerError, OllamaError, OllamaUnreachableError
+from analysis_kit.errors import AnswerError, OllamaError, OllamaUnreachableError, StreamBrokenError
 from analysis_kit.ollama.reply import NAN, Collector, Piece, Reply
 from analysis_kit.ollama.transport import Transport
 
@@ -205,7 +205,7 @@ class Calls:
         except BaseException as exc:
             if not (isinstance(exc, OllamaError) and exc.status is not None):
                 self.fit = False
-            if isinstance(exc, OllamaUnreachableError):
+            if isinstance(exc, (OllamaUnreachableError, StreamBrokenError)):
                 self._base = None  # the embedded server may come back at another port
             raise
         finally:

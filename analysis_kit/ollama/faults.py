@@ -115,6 +115,11 @@ class Faults:
             )
             proxied = isinstance(exc, requests.exceptions.ProxyError)
             through = " through the proxy that the environment names" if proxied else ""
+            if crash := self._crash():
+                return OllamaUnreachableError(
+                    f"{self.host} does not answer ({why}): {crash} The next call starts it again, once",
+                    **facts,
+                )
             return OllamaUnreachableError(
                 f"no Ollama server answers at {self.host}{limit}{through} ({why}): start Ollama there, set OLLAMA_HOST "
                 "to the address of one, or use hosts='embedded'",
@@ -131,7 +136,10 @@ class Faults:
                 **facts,
             )
         part = "in the middle of its answer" if line.received else "without an answer"
-        return StreamBrokenError(f"{self.host} ended the connection {part}{_of(model)} ({why})", **facts)
+        crash = self._crash()
+        return StreamBrokenError(
+            f"{self.host} ended the connection {part}{_of(model)} ({why}){crash and f': {crash}'}", **facts
+        )
 
     def broken_off(self, error: object, *, model: str) -> StreamBrokenError:
         """Return the error for an error object in the middle of a stream."""
@@ -173,6 +181,12 @@ class Faults:
         from asyncio import CancelledError
 
         return CancelledError(f"the call to {self.host} was aborted")
+
+    def _crash(self) -> str:
+        """Return how the embedded server at this host ended, with the name of its log; empty if it did not."""
+        from analysis_kit.ollama.embedded import crash_note
+
+        return crash_note(self.host) or ""
 
 
 def _of(model: str) -> str:

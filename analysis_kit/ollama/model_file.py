@@ -135,24 +135,30 @@ def _download(work: Path, path: Path) -> None:
         _log.warning(text)
     # TMPDIR: the download grows inside our folder, where its progress can be seen and an abort removes it
     env = {**os.environ, "TMPDIR": str(work), "TEMP": str(work), "TMP": str(work)}
-    with (work / "errors.txt").open("w+", encoding="utf-8", errors="replace") as errors:
-        with subprocess.Popen(  # noqa: S603 - a fixed command
-            command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
-        ) as process:
-            token = current_token.get()
-            try:
-                with token.on_cancel(process.kill) if token else contextlib.nullcontext():
-                    if interactive:
-                        _show_progress(process, work, text)
-                    process.wait()
-            finally:
-                process.kill()  # a KeyboardInterrupt must not leave the download running; else it has ended
-        if token is not None:
-            token.raise_if_cancelled()
-        if process.returncode != 0:
-            errors.seek(0)
-            said = [line.strip() for line in errors.read().splitlines() if line.strip()]
-            raise ConfigurationError(_cannot(path, _explain(command, process.returncode, said)))
+    said: list[str] = []
+    with subprocess.Popen(  # noqa: S603 - a fixed command
+        command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
+        # through a pipe: a file beside the download could not be written just when the disk is full
+        listener = threading.Thread(
+            target=lambda: said.extend(line.decode(errors="replace").strip() for line in process.stderr or ())
+        )
+        listener.start()
+        token = current_token.get()
+        try:
+            with token.on_cancel(process.kill) if token else contextlib.nullcontext():
+                if interactive:
+                    _show_progress(process, work, text)
+                process.wait()
+        finally:
+            process.kill()  # a KeyboardInterrupt must not leave the download running; else it has ended
+            listener.join()
+    if token is not None:
+        token.raise_if_cancelled()
+    if process.returncode != 0:
+        raise ConfigurationError(
+            _cannot(path, _explain(command, process.returncode, list(filter(None, said))))
+        )
 
 
 def _show_progress(process: subprocess.Popen[bytes], work: Path, text: str) -> None:

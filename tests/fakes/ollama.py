@@ -527,8 +527,12 @@ class FakeOllama:
             self._reply(out, logged, 400, {"error": "invalid character in request"})
         elif not request.get("model") and logged.path in ("/api/chat", "/api/show"):
             self._reply(out, logged, 400, {"error": "model is required"})
+        elif not 0 <= (request.get("top_logprobs") or 0) <= 20:
+            self._reply(out, logged, 400, {"error": "top_logprobs must be between 0 and 20"})
         elif (model := self._known(request.get("model"))) is not None:
             return model
+        elif logged.path == "/api/embed" and (name := request.get("model")):
+            self._reply(out, logged, 404, {"error": f'model "{name}" not found, try pulling it first'})
         else:
             self._reply(out, logged, 404, {"error": f"model '{request.get('model', '')}' not found"})
         return None
@@ -625,7 +629,7 @@ class FakeOllama:
         if model is None:
             return
         given = logged.json.get("input")
-        texts = [given] if isinstance(given, str) else list(given or [])
+        texts = [given] if isinstance(given, str) and given else list(given or [])
         with self._attending(out.conn) as ticket, self._slot(model, ticket):
             logged.started = time.perf_counter()
             self._pause(ticket, self.delay_s(logged.json) if callable(self.delay_s) else self.delay_s)

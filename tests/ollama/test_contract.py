@@ -136,6 +136,12 @@ def test_embeddings_have_norm_one(post):
     assert [sum(value * value for value in vector) for vector in vectors] == pytest.approx([1, 1], abs=1e-4)
 
 
+@pytest.mark.parametrize("nothing", ["", []])
+def test_nothing_has_no_vector(post, nothing):
+    """The empty text and the empty list give an empty list of embeddings."""
+    assert post("/api/embed", input=nothing).json()["embeddings"] == []
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "text"),
     [
@@ -144,6 +150,15 @@ def test_embeddings_have_norm_one(post):
         ("/api/show", {"model": "none:7b"}, 404, "model 'none:7b' not found"),
         ("/api/chat", {"model": "", "messages": MESSAGES}, 400, "model is required"),
         ("/api/generate", {"model": "", "prompt": "x"}, 404, "model '' not found"),
+        ("/api/embed", {"model": "none", "input": "x"}, 404, 'model "none" not found, try pulling it first'),
+        ("/api/embed", {"model": "", "input": "x"}, 404, "model '' not found"),
+        (
+            "/api/chat",
+            {"messages": MESSAGES, "top_logprobs": 21},
+            400,
+            "top_logprobs must be between 0 and 20",
+        ),
+        ("/api/generate", {"prompt": "x", "top_logprobs": -1}, 400, "top_logprobs must be between 0 and 20"),
     ],
 )
 def test_errors_have_the_sheets_status_and_words(post, path, body, status, text):

@@ -101,12 +101,16 @@ def test_show_gives_the_card_by_model_or_name(post):
         ("GET", "/api/chat", 405, "405 method not allowed"),
         ("HEAD", "/api/ps", 405, ""),
         ("DELETE", "/api/tags", 405, "405 method not allowed"),
+        ("GET", "/v1/chat/completions", 405, "405 method not allowed"),
+        ("POST", "/v1/models", 405, "405 method not allowed"),
+        ("GET", "/v1/nowhere", 404, "404 page not found"),
     ],
 )
 def test_unknown_paths_and_methods(url, method, path, status, text):
     """What does not exist is 404, a wrong method 405, both in plain text."""
     reply = requests.request(method, url + path)
     assert (reply.status_code, reply.text) == (status, text)
+    assert ("allow" in reply.headers) == (status == 405)
 
 
 @pytest.mark.parametrize("path", ["pull", "push", "create", "copy", "delete", "me", "blobs/sha256:00"])
@@ -117,9 +121,10 @@ def test_what_ollama_has_and_this_server_has_not_is_404_with_a_text(url, path):
     )
     assert reply.status_code == 404
     assert f"/api/{path} is not served here" in reply.json()["error"]
-    reply = requests.post(f"{url}/v1/embeddings", json={})
-    assert reply.status_code == 404
-    assert "is not served here" in reply.json()["error"]["message"]
+    for unserved in ("embeddings", "completions", "responses", "messages", "audio/transcriptions"):
+        reply = requests.post(f"{url}/v1/{unserved}", json={})
+        assert reply.status_code == 404
+        assert f"/v1/{unserved} is not served here" in reply.json()["error"]["message"]
 
 
 # --- answers
@@ -222,6 +227,24 @@ def test_stop_ends_the_answer_before_the_word(post):
     assert cut["done_reason"] == "stop"
 
 
+@pytest.mark.parametrize("stop", ["🙂", "b ", " ", "é🙂", "ü", "c日", "z"])
+def test_stop_texts_are_found_among_characters_of_several_tokens(post, stop):
+    """Where a character's bytes are several tokens, a stop text before, in and after it is found, streamed or whole."""
+    text = "aé🙂b ünï c日本z"
+    ask = {"prompt": "x", "format": {"enum": [text]}, "options": {**GREEDY, "stop": [stop]}}
+    whole = post("/api/generate", {**ask, "stream": False}).json()
+    assert (whole["response"], whole["done_reason"]) == ('"' + text[: text.index(stop)], "stop")
+    assert whole["eval_count"] > 0
+    streamed = lines(post("/api/generate", ask))
+    assert "".join(piece["response"] for piece in streamed) == whole["response"]
+
+
+def test_what_only_looked_like_a_stop_text_is_not_lost(post):
+    """An answer that ends with the first characters of a stop text keeps them."""
+    ask = {"prompt": "x", "format": {"enum": ["a]"]}, "stream": False, "options": {**GREEDY, "stop": [']"]']}}
+    assert post("/api/generate", ask).json()["response"] == '"a]"'
+
+
 def test_system_and_raw_change_the_prompt(post):
     """System stands in the rendered prompt, raw goes in untouched, and nothing runs when only rendering is asked."""
     ask = {"prompt": "Hi", "stream": False, "_debug_render_only": True}
@@ -247,6 +270,21 @@ def test_any_text_is_answered(post, text):
     reply = post("/api/chat", chat(text, options={"num_predict": 2}))
     assert reply.status_code == 200
     assert reply.json()["done"]
+
+
+def test_a_null_is_as_good_as_nothing(post):
+    """Null fields, of the request and of its messages, count as left out."""
+    messages = [{"role": None, "content": None, "tool_calls": None}, {"role": "user", "content": "x"}]
+    body = {
+        "messages": messages,
+        "stream": False,
+        "think": None,
+        "format": None,
+        "keep_alive": None,
+        "tools": None,
+    }
+    body["options"] = {"num_predict": 1, "stop": None}
+    assert post("/api/chat", body).json()["done"]
 
 
 # --- format
@@ -538,6 +576,11 @@ def test_without_shift_the_answer_ends_at_the_context(post):
         "prompt": "a b c",
         "raw": True,
         "stream": False,
+        "format": {
+            "type": "array",
+            "items": {"enum": [1, 2]},
+            "minItems": 200,
+        },  # an answer that does not end
         "options": {**GREEDY, "num_predict": 80, "num_ctx": 32},
     }
     ended = post("/api/generate", {**ask, "shift": False}).json()
@@ -560,6 +603,25 @@ def test_options_of_a_wrong_type_are_named(post, options, text):
     """The option and the type it needs are named, with status 500."""
     reply = post("/api/chat", chat("x", options=options))
     assert (reply.status_code, reply.json()) == (500, {"error": text})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_batch": 0},
+        {"num_batch": 2**31},
+        {"num_thread": 10**6},
+        {"repeat_last_n": 2**31, "repeat_penalty": 1.1},
+        {"num_ctx": 1},
+        {"temperature": 1e39, "frequency_penalty": -1e39},
+        {"stop": ["y" * 100_000] * 50},
+    ],
+)
+def test_no_option_ends_the_server(url, post, options):
+    """What llama.cpp would abort on, or run out of memory with, is brought into its bounds."""
+    reply = post("/api/generate", {"prompt": "x", "stream": False, "options": {"num_predict": 2, **options}})
+    assert reply.status_code == 200
+    assert requests.get(url).status_code == 200
 
 
 def test_unknown_and_null_options_are_ignored_and_floats_are_cut(post):
@@ -625,11 +687,35 @@ def test_missing_and_unknown_models(post, path, model, status, text):
         (b'{"model":"m","messages":[{"role":"user","content":5}]}',
          "json: cannot unmarshal number into Go struct field ChatRequest.messages.content of type string"),
         (b'{"model":"m","top_logprobs":21}', "top_logprobs must be between 0 and 20"),
+        (b"null", "model is required"),
+        (b'{"a"}', "invalid character '}' after object key"),
+        (b"{'a':1}", r"invalid character '\'' looking for beginning of object key string"),
+        (b'{"a":1,}', "invalid character '}' looking for beginning of object key string"),
+        (b'{"a":[1,"]{"}', "invalid character '}' after array element"),
+        (b'{"a":[1],"b":{} "c"', "invalid character '\"' after object key:value pair"),
+        (b'{"a":"b\nc"}', r"invalid character '\n' in string literal"),
+        (b'{"a":"\\x"}', "invalid character 'x' in string escape code"),
+        (b'{"model":1e5}', "json: cannot unmarshal number into Go struct field ChatRequest.model of type string"),
+        (b'{"model":"m","top_logprobs":1.5}',
+         "json: cannot unmarshal number 1.5 into Go struct field ChatRequest.top_logprobs of type int"),
+        (b'{"model":"m","messages":{}}',
+         "json: cannot unmarshal object into Go struct field ChatRequest.messages of type []api.Message"),
+        (b'{"model":"m","messages":[{"role":"assistant","tool_calls":[5]}]}',
+         "json: cannot unmarshal number into Go struct field ChatRequest.messages.tool_calls of type api.ToolCall"),
+        (b'{"model":"m","messages":[{"role":"assistant","tool_calls":[{"function":{"name":5}}]}]}',
+         "json: cannot unmarshal number into Go struct field ChatRequest.messages.tool_calls.function.name of type string"),
     ],
 )  # fmt: skip
 def test_bad_bodies_are_400_in_gos_words(post, body, text):
     """A body that cannot be read is refused with the decoder's words and no other key."""
     reply = post("/api/chat", body)
+    assert (reply.status_code, reply.json()) == (400, {"error": text})
+
+
+def test_a_context_holds_whole_numbers(post):
+    """Anything else in it is refused before the model is asked."""
+    reply = post("/api/generate", {"prompt": "x", "context": [1, "x"]})
+    text = "json: cannot unmarshal string into Go struct field GenerateRequest.context of type int"
     assert (reply.status_code, reply.json()) == (400, {"error": text})
 
 
@@ -868,6 +954,11 @@ def test_openai_format_parts_and_stop(post):
         ({"messages": []}, 400, "invalid_request_error", "[] is too short - 'messages'"),
         (openai_chat(model="none"), 404, "not_found_error", "model 'none' not found"),
         (openai_chat(response_format={"type": "json_schema", "json_schema": {"schema": 5}}), 500, "api_error", "invalid format"),
+        (openai_chat(response_format={"type": "json_schema", "json_schema": 5}), 400, "invalid_request_error", "json_schema is to be"),
+        (openai_chat(max_tokens="x"), 400, "invalid_request_error", "ChatCompletionRequest.max_tokens of type int"),
+        (openai_chat(temperature="x"), 400, "invalid_request_error", "ChatCompletionRequest.temperature of type float64"),
+        (openai_chat(messages=[{"role": "assistant", "tool_calls": 5}]), 400, "invalid_request_error", "of type []api.ToolCall"),
+        (openai_chat(messages=[{"role": "assistant", "tool_calls": [{"function": 5}]}]), 400, "invalid_request_error", "function of type"),
         (openai_chat(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]}]),
          400, "invalid_request_error", "invalid image input"),
     ],

@@ -109,6 +109,9 @@ def test_python_errors(client):
         lambda: client.embed("none", "x"),
         lambda: client.show("none"),
         lambda: client.pull("none"),
+        lambda: list(client.pull("none", stream=True)),
+        lambda: client.push("none"),
+        lambda: client.create("none", from_=MODEL_NAME),
         lambda: client.delete("none"),
         lambda: client.copy("none", "other"),
     ):
@@ -143,6 +146,7 @@ def test_python_async_client(url):
             assert made[-1].done
             assert (await client.generate(MODEL_NAME, "Hi", options=OPTIONS)).response
             assert (await client.embed(MODEL_NAME, "Hi")).embeddings
+            assert (await client.embeddings(MODEL_NAME, "Hi")).embedding
             assert (await client.ps()).models
             with pytest.raises(ollama.ResponseError):
                 await client.chat("none", MESSAGES)
@@ -175,5 +179,5 @@ def test_javascript_client(url, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [
         "version", "list", "show", "chat", "chat-stream", "format", "generate", "generate-stream", "embed", "embeddings",
-        "ps", "missing", "missing-stream", "abort", "unload",
+        "ps", "logprobs", "missing", "missing-stream", "unserved", "abort", "unload",
     ]  # fmt: skip

@@ -20,8 +20,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from analysis_kit.errors import ConfigurationError, OllamaUnreachableError
+from analysis_kit.errors import ConfigurationError, OllamaUnreachableError, StreamBrokenError
 from analysis_kit.ollama import model_file
+from analysis_kit.ollama.client import OllamaClient
 from analysis_kit.ollama.embedded import MODEL_NAME, EmbeddedOllama, crash_note, embedded_url, process
 
 pytestmark = [pytest.mark.llama, pytest.mark.skipif(os.name != "posix", reason="signals and fork are POSIX")]
@@ -389,6 +390,26 @@ def test_a_crash_in_the_middle_of_an_answer_breaks_that_answer(server):
     server.start()
     log.unlink()
     assert version(server.url)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_clients_error_on_a_crash_names_the_log_and_the_next_call_works(own_embedded, busy):
+    """Killed idle or in the middle of an answer: one error with the log's name, then a new server."""
+    with OllamaClient("embedded") as client:
+        assert client.version()
+        server = process._embedded
+        with contextlib.ExitStack() as stack:
+            if busy:
+                options = ENDLESS["options"]
+                pieces = stack.enter_context(client.generate(ENDLESS["prompt"], options=options, stream=True))
+                next(pieces)
+            os.kill(server.pid, signal.SIGKILL)
+            log = server.log_path
+            with pytest.raises((OllamaUnreachableError, StreamBrokenError), match="exit code -9") as caught:
+                list(pieces) if busy else client.version()
+        assert str(log) in str(caught.value)
+        log.unlink()
+        assert client.version()
 
 
 def test_the_log_names_what_happened(server):

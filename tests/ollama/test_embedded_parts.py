@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import struct
 import threading
 from contextlib import aclosing
@@ -24,8 +25,8 @@ from analysis_kit.ollama.embedded.grammar import checked_grammar, compact_gramma
 from analysis_kit.ollama.embedded.inner import Inner
 from analysis_kit.ollama.embedded.llama import LlamaError, Shape
 from analysis_kit.ollama.embedded.names import short_name
-from analysis_kit.ollama.embedded.replies import join_native, to_json
-from analysis_kit.ollama.embedded.runner import Runner
+from analysis_kit.ollama.embedded.replies import Answer, join_native, to_json
+from analysis_kit.ollama.embedded.runner import LoadQueue, Runner
 from analysis_kit.settings import reset_settings
 
 # --- names
@@ -248,6 +249,14 @@ def test_objects_are_closed_where_the_schema_does_not_say():
     )
 
 
+def nested(depth):
+    """A schema of lists in lists."""
+    schema = {"type": "integer"}
+    for _ in range(depth):
+        schema = {"type": "array", "items": schema}
+    return schema
+
+
 @pytest.mark.parametrize(
     "schema",
     [
@@ -267,6 +276,9 @@ def test_objects_are_closed_where_the_schema_does_not_say():
         {"type": "integer", "minimum": 0.5},
         {"type": "number", "minimum": True},
         {"type": "number", "multipleOf": 2},
+        {"type": "number", "minimum": 1e308},
+        {"type": "integer", "minimum": 10**30},
+        nested(300),
         {"type": "string", "minLength": 3, "maxLength": 2},
         {"type": "array", "minItems": -1},
         {"type": "array", "maxItems": 10**6},
@@ -347,6 +359,9 @@ SHAPE = Shape(ctx=2048, parallel=2, threads=2)
         ({"num_thread": 0}, {}),
         ({"num_gpu": 0}, {"gpu_layers": 0}),
         ({"num_batch": 64}, {"batch": 64}),
+        ({"num_batch": 0}, {"batch": 2}),
+        ({"num_batch": 10**9}, {"batch": 2048}),
+        ({"num_thread": 10**9}, {"threads": max(2, os.cpu_count() or 1)}),
     ],
 )
 def test_only_what_must_change_changes_the_shape(options, changed):
@@ -382,8 +397,8 @@ def test_sampling_is_llama_cpps_with_ollamas_defaults():
         ),
         2048,
     )
-    assert {key: mine[key] for key in ("max_tokens", "seed", "n_keep", "min_p", "stop", "repeat_penalty", "repeat_last_n")} == {
-        "max_tokens": 7, "seed": 5, "n_keep": 9, "min_p": 0.1, "stop": ["a"], "repeat_penalty": 1.3, "repeat_last_n": 2048,
+    assert {key: mine[key] for key in ("max_tokens", "seed", "n_keep", "min_p", "timings_per_token", "repeat_penalty", "repeat_last_n")} == {
+        "max_tokens": 7, "seed": 5, "n_keep": 9, "min_p": 0.1, "timings_per_token": True, "repeat_penalty": 1.3, "repeat_last_n": 2048,
     }  # fmt: skip
 
 
@@ -468,12 +483,13 @@ def played(monkeypatch):
     return fresh
 
 
-def model(tmp_path, name="m", template="{{ messages }}"):
+def model(tmp_path, name="m", template="{{ messages }}", **more):
     path = gguf(
         tmp_path / f"{name}.gguf",
         general__architecture="llama",
         llama__context_length=8192,
         tokenizer__chat_template=template,
+        **more,
     )
     return Model(f"{name}:latest", path, read_header(path))
 
@@ -707,6 +723,139 @@ def test_unloading_a_busy_model_holds_nobody_up(tmp_path, played):
     assert len(played.loads) == 2
 
 
+def test_more_than_the_queue_holds_are_turned_away_while_a_model_loads(tmp_path, played):
+    """OLLAMA_MAX_QUEUE bounds those who wait for a load, of all models together, and nobody who waits for a place."""
+    gate, began = threading.Event(), threading.Event()
+
+    class Slow(played):
+        def __init__(self, model, shape):
+            began.set()
+            gate.wait()
+            super().__init__(model, shape)
+
+    runner.Llama = Slow
+
+    async def run():
+        queue = LoadQueue(2)
+        one, other = (Runner(model(tmp_path, name), SHAPE, queue=queue) for name in ("one", "other"))
+        loading = asyncio.ensure_future(collect(one, ask()))
+        await asyncio.to_thread(began.wait)
+        waiting = [asyncio.ensure_future(collect(each, ask())) for each in (one, other)]
+        await asyncio.sleep(0)
+        for each in (one, other):
+            with pytest.raises(ApiError, match="maximum pending requests exceeded") as caught:
+                await collect(each, ask())
+            assert caught.value.status == 503
+        waiting.pop(0).cancel()  # whoever leaves makes room
+        await asyncio.sleep(0)
+        waiting.append(asyncio.ensure_future(collect(one, ask())))
+        await asyncio.sleep(0)
+        gate.set()
+        await asyncio.gather(loading, *waiting)
+        many = await asyncio.gather(*(collect(one, ask()) for _ in range(10)))
+        for each in (one, other):
+            await each.unload()
+            finish(each)
+        return many
+
+    assert len(asyncio.run(run())) == 10
+
+
+def test_a_models_life_is_the_servers_where_no_request_says_otherwise(tmp_path, played):
+    """OLLAMA_KEEP_ALIVE is the life of a load; a request's own holds until the model is loaded anew."""
+
+    async def run():
+        one = Runner(model(tmp_path), SHAPE, keep_alive_s=7.0)
+        lives = []
+        for more in ({}, {"keep_alive": 60}, {}):
+            await collect(one, ask(**more))
+            lives.append(one._keep_alive_s)
+        await one.unload()
+        await collect(one, ask())
+        lives.append(one._keep_alive_s)
+        await one.unload()
+        finish(one)
+        return lives
+
+    assert asyncio.run(run()) == [7, 60, 60, 7]
+
+
+def test_a_token_that_comes_over_thirty_times_more_ends_the_answer(tmp_path, played):
+    """As Ollama ends it: no last object, streamed or whole, so that nobody takes the answer for a finished one."""
+    end = [{"choices": [{"delta": {}, "finish_reason": "stop"}]}]
+
+    def said(*texts):
+        played.script = [{"choices": [{"delta": {"content": text}}]} for text in texts] + end
+
+        async def run():
+            one = Runner(model(tmp_path), SHAPE)
+            pieces = await collect(one, ask())
+            await one.unload()
+            finish(one)
+            return pieces
+
+        return asyncio.run(run())
+
+    for texts, kept in ((["a", " ha"] + ["ha "] * 40, 32), (["\n", " "] * 20, 30), (["x"] * 31, 31)):
+        pieces = said(*texts)
+        finished = len(texts) == kept
+        assert [piece["done"] for piece in pieces] == [False] * kept + [True] * finished
+        whole = join_native(pieces)
+        assert whole["message"]["content"] == "".join(texts[:kept])
+        assert ("done_reason" in whole) == finished
+    assert not any(piece["done"] for piece in said(*["ha"] * 32))
+    assert said(*["ha", "he"] * 40)[-1]["done"]
+    pieces = said(*["ha"] * 40)
+    converter = openai.Converter("m", include_usage=False)
+    assert converter.completion(join_native(pieces))["choices"][0]["finish_reason"] is None
+
+    async def stream():
+        async def again():
+            for piece in pieces:
+                yield piece
+
+        return [openai.line(chunk) async for chunk in converter.chunks(again())]
+
+    events = asyncio.run(stream())
+    assert len(events) == 31
+    assert not any(b"[DONE]" in event or b'"finish_reason":"' in event for event in events)
+
+
+@pytest.mark.parametrize(
+    "stop", [["c"], ["bc"], ["🙂b"], [" "], ["é🙂", "zz"], ["b ü"], ["ï c"], ["a"], ["z!"], ["", "c"]]
+)
+def test_a_stop_text_is_found_wherever_its_characters_come_apart(tmp_path, played, stop):
+    """The answer is what comes before the first stop text, for any cut of it into tokens; what only looked like one stays."""
+    text = "aé🙂b ünï cz"
+    ends = [text.index(each) for each in stop if each and each in text]
+    wanted = text[: min(ends)] if ends else text
+    for size in (1, 2, 3, 5, 20):
+        tokens = [text[at : at + size] for at in range(0, len(text), size)]
+        played.script = [
+            {
+                "choices": [{"delta": {"content": token}}],
+                "timings": {"predicted_n": at + 1, "predicted_ms": 1},
+            }
+            for at, token in enumerate(tokens)
+        ] + [{"choices": [{"delta": {}, "finish_reason": "length"}], "timings": {"predicted_n": 99}}]
+
+        async def run():
+            one = Runner(model(tmp_path), SHAPE)
+            pieces = await collect(one, ask(options={"stop": stop}))
+            sent = one._llama.body
+            await one.unload()
+            finish(one)
+            return pieces, sent
+
+        pieces, sent = asyncio.run(run())
+        whole = join_native(pieces)
+        assert whole["message"]["content"] == wanted
+        assert (whole["done"], whole["done_reason"]) == (True, "stop" if ends else "length")
+        assert 0 < whole["eval_count"] <= (len(tokens) if ends else 99)
+        assert "stop" not in sent
+        assert all(piece["message"]["content"] for piece in pieces[:-1])
+
+
 # --- llama.cpp's own listener
 
 
@@ -834,6 +983,7 @@ def test_thinking_tools_and_text_have_their_own_fields(tmp_path, played):
     assert sent["tools"] == request["tools"]
     assert "message" not in chunks[0]
     assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": "", "reasoning": "hm"}
+    assert chunks.pop() == {}
     assert chunks[-3]["choices"][0]["delta"]["tool_calls"][0]["function"]["arguments"] == '{"at": 1}'
     assert chunks[-2]["choices"][0]["finish_reason"] == "tool_calls"
     assert chunks[-1]["usage"]["total_tokens"] == 12
@@ -882,6 +1032,54 @@ def test_a_thinking_models_format_is_left_to_llama_cpp(tmp_path, played):
 
     assert asyncio.run(run(None))["json_schema"] == schema
     assert "grammar" in asyncio.run(run(False))
+
+
+@pytest.mark.parametrize(("begins_with_bos", "kept"), [(0, 4), (1, 5)])
+def test_the_beginning_of_text_is_kept_besides_num_keep(tmp_path, played, begins_with_bos, kept):
+    """A prompt that is cut keeps num_keep tokens, and one more where the model begins every text with a token of its own."""
+
+    async def run():
+        one = Runner(model(tmp_path, tokenizer__ggml__add_bos_token=begins_with_bos), SHAPE)
+        text = "".join(map(chr, range(100, 400)))
+        await collect(
+            one, {"model": "m", "prompt": text, "raw": True, "options": {"num_ctx": 64}}, chat=False
+        )
+        sent = one._llama.body
+        await one.unload()
+        finish(one)
+        return sent["prompt"]
+
+    tokens = asyncio.run(run())
+    assert tokens[: kept + 1] == [*range(100, 100 + kept), 400 - (64 - kept) // 2]
+
+
+@pytest.mark.parametrize(("after", "status", "lines"), [(0, 502, 1), (2, 200, 3)])
+def test_an_error_is_a_status_before_the_first_piece_and_a_line_after_it(after, status, lines):
+    """A stream that fails keeps its 200, ends with the error alone on a line, and has no last object."""
+
+    async def pieces():
+        for at in range(after):
+            yield {"response": str(at), "done": False}
+        raise ApiError(502, "gone wrong")
+
+    async def run():
+        sent = []
+
+        async def receive():
+            await asyncio.Event().wait()
+
+        async def send(message):
+            sent.append(message)
+
+        await Answer(pieces(), stream=True, join=join_native)({"type": "http"}, receive, send)
+        return sent
+
+    start, *parts = asyncio.run(run())
+    assert start["status"] == status
+    body = b"".join(part.get("body", b"") for part in parts).splitlines()
+    assert len(body) == lines
+    assert json.loads(body[-1]) == {"error": "gone wrong"}
+    assert not parts[-1].get("more_body")
 
 
 def test_json_is_written_as_go_writes_it():

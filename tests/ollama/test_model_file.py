@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -205,6 +206,28 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_half_file(wheels, tmp_path):
     assert process.returncode == 1
     assert "the disk is full" in said
     assert "Traceback" not in said
+    assert left_in(tmp_path) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 48 kB, where the cache is."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a file system can be mounted by root alone")
+    yield
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_disk_that_has_no_byte_left_is_one_sentence_too(wheels, tmp_path, monkeypatch):
+    """Not even the downloader's own words can be written to such a disk; they are heard all the same."""
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(model_file.shutil, "disk_usage", lambda folder: usage._replace(free=10**9))
+    with pytest.raises(ConfigurationError, match="the disk is full"):
+        model_file.ensure_model()
     assert left_in(tmp_path) == []
 
 

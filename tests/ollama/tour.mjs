@@ -55,10 +55,24 @@ assert.equal((await client.embeddings({ model, prompt: "a" })).embedding.length,
 passed("embeddings");
 assert.equal((await client.ps()).models[0].name, model);
 passed("ps");
+const scored = await client.chat({ model, messages, options, logprobs: true, top_logprobs: 2 });
+assert.equal(scored.logprobs.length, scored.eval_count);
+assert.equal(scored.logprobs[0].top_logprobs.length, 2);
+passed("logprobs");
 await assert.rejects(client.chat({ model: "none", messages }), (error) => error.status_code === 404);
 passed("missing");
 await assert.rejects(client.generate({ model: "none", prompt: "x", stream: true }), (error) => error.status_code === 404);
 passed("missing-stream");
+for (const call of [
+  () => client.pull({ model: "x" }),
+  () => client.push({ model: "x" }),
+  () => client.create({ model: "x", from: model }),
+  () => client.copy({ source: "x", destination: "y" }),
+  () => client.delete({ model: "x" }),
+]) {
+  await assert.rejects(call(), (error) => error.status_code === 404 && /is not served here/.test(error.message));
+}
+passed("unserved");
 const endless = await client.generate({ model, prompt: "Tell a long story", options: { num_predict: 5000 }, stream: true });
 await assert.rejects(
   (async () => {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +29,7 @@ VERSION = "0.33.0"  #: the Ollama whose protocol this is
 _UNSERVED = (
     "pull", "push", "create", "copy", "delete", "status", "me", "signout", "blobs/{rest:path}", "experimental/{rest:path}",
 )  # fmt: skip
+_UNSERVED_V1 = ("completions", "embeddings", "responses", "audio/transcriptions", "messages")
 
 
 class Api:
@@ -58,8 +59,8 @@ class Api:
             _route("/v1/chat/completions", _openai(self.chat_completions), "POST"),
             _route("/v1/models", _openai(self.list_models), "GET"),
             _route("/v1/models/{name:path}", _openai(self.one_model), "GET"),
-            _route("/v1/{rest:path}", _openai(_unserved), "GET", "POST"),
         ]
+        routes += [_route(f"/v1/{path}", _openai(_unserved), "POST") for path in _UNSERVED_V1]
         return routes + [
             _route(f"/api/{path}", _unserved, "GET", "HEAD", "POST", "DELETE") for path in _UNSERVED
         ]
@@ -124,7 +125,6 @@ class Api:
             line=openai.line,
             error=openai.error_body,
             media_type="text/event-stream",
-            tail=b"data: [DONE]\n\n",
         )
 
     async def embed(self, request: Request) -> Response:
@@ -250,18 +250,19 @@ async def _llama_error(_request: Request, exc: Exception) -> Response:
 async def _http_error(_request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     texts = {404: "404 page not found", 405: "405 method not allowed"}
-    return PlainTextResponse(texts.get(exc.status_code, exc.detail), status_code=exc.status_code)
+    text = texts.get(exc.status_code, exc.detail)
+    return PlainTextResponse(text, status_code=exc.status_code, headers=exc.headers)
 
 
 async def _defect(_request: Request, exc: Exception) -> Response:
     return Json({"error": f"{type(exc).__name__}: {exc}"}, status_code=500)  # its traceback goes to the log
 
 
-def build_app(models: Mapping[str, Served], *, loopback: bool) -> Starlette:
-    """Return the ASGI application that serves ``models``, on loopback only or to the network."""
+def build_app(models: Mapping[str, Served], *, loopback: bool, origins: Sequence[str]) -> Starlette:
+    """Return the ASGI application that serves ``models``, on loopback only or to the network, to ``origins`` as well."""
     return Starlette(
         routes=Api(models).routes(),
-        middleware=[Middleware(Guard, loopback=loopback)],
+        middleware=[Middleware(Guard, loopback=loopback, origins=origins)],
         exception_handlers={
             ApiError: _api_error,
             LlamaError: _llama_error,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from analysis_kit.ollama.embedded.durations import duration_s, life_s
 from analysis_kit.ollama.embedded.llama import Shape
-from analysis_kit.ollama.embedded.runner import FOR_EVER
 
 
 class ApiError(Exception):
@@ -34,9 +35,13 @@ _GO_TYPES = {
     "text": "string",
     "bool": "bool",
     "int": "int",
+    "number": "float64",
     "list": "[]interface {}",
     "object": "map[string]interface {}",
 }
+#: The lists that have a type of their own.
+_GO_LISTS = {"context": "[]int", "images": "[]api.ImageData", "messages": "[]api.Message", "tools": "api.Tools",
+             "tool_calls": "[]api.ToolCall"}  # fmt: skip
 _FIELDS: dict[str, dict[str, str]] = {
     "GenerateRequest": {
         "model": "text", "prompt": "text", "suffix": "text", "system": "text", "template": "text", "context": "list",
@@ -52,11 +57,15 @@ _FIELDS: dict[str, dict[str, str]] = {
     "ShowRequest": {"model": "text", "name": "text", "system": "text", "verbose": "bool", "options": "object"},
     "ChatCompletionRequest": {
         "model": "text", "messages": "list", "stream": "bool", "stream_options": "object", "response_format": "object",
+        "max_tokens": "int", "seed": "int", "temperature": "number", "top_p": "number", "presence_penalty": "number",
+        "frequency_penalty": "number", "tools": "list", "logprobs": "bool", "top_logprobs": "int",
     },
     "Message": {
         "role": "text", "content": "text", "thinking": "text", "images": "list", "tool_calls": "list",
         "tool_name": "text", "tool_call_id": "text",
     },
+    "ToolCall": {"id": "text", "function": "object"},
+    "ToolCallFunction": {"index": "int", "name": "text", "arguments": "object"},
 }  # fmt: skip
 _INTEGERS = {
     "num_ctx", "num_predict", "num_keep", "num_batch", "num_gpu", "main_gpu", "num_thread", "seed", "top_k",
@@ -75,8 +84,6 @@ _RENAMED = {"num_keep": "n_keep", "num_predict": "max_tokens"}
 _LEAST_CTX = 4
 _MOST_TOP_LOGPROBS = 20
 _MOST_CTXS = 10  # an answer without a limit of its own ends at this many times the context
-_UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 
 
 def parse_body(body: bytes, kind: str) -> dict[str, Any]:
@@ -98,6 +105,7 @@ def parse_body(body: bytes, kind: str) -> dict[str, Any]:
         raise ApiError(400, "exceeded max depth") from exc
     if "\\u" in text:
         value = _without_lone_surrogates(value)
+    value = {} if value is None else value  # Go leaves the request as it was
     if not isinstance(value, dict):
         raise ApiError(400, f"json: cannot unmarshal {_go_kind(value)} into Go value of type api.{kind}")
     return check(value, kind)
@@ -111,12 +119,20 @@ def check(value: dict[str, Any], kind: str) -> dict[str, Any]:
     ApiError
         400, in the words of Go's decoder.
     """
-    request = {key: item for key, item in value.items() if item is not None}
+    request = _without_nulls(value)
     _check_types(request, kind, kind, "")
-    for message in request.get("messages", ()) if kind == "ChatRequest" else ():
-        if not isinstance(message, dict):
-            raise ApiError(400, _mismatch(message, kind, "messages", "api.Message"))
-        _check_types(message, "Message", kind, "messages.")
+    messages = request.get("messages", ()) if kind == "ChatRequest" else ()
+    for message in messages:
+        _check_object(message, "Message", kind, "messages.")
+        for call in message.get("tool_calls") or ():
+            _check_object(call, "ToolCall", kind, "messages.tool_calls.")
+            function = call.get("function") or {}
+            _check_types(function, "ToolCallFunction", kind, "messages.tool_calls.function.")
+    if messages:
+        request["messages"] = [_without_nulls(message) for message in messages]
+    for token in request.get("context", ()):
+        if not isinstance(token, int) or isinstance(token, bool):
+            raise ApiError(400, _mismatch(token, kind, "context", "int"))
     if not 0 <= request.get("top_logprobs", 0) <= _MOST_TOP_LOGPROBS:
         raise ApiError(400, "top_logprobs must be between 0 and 20")
     return request
@@ -130,8 +146,10 @@ def keep_alive_s(request: Mapping[str, Any]) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         kind = {bool: "bool", list: "[]interface {}", dict: "map[string]interface {}"}[type(value)]
         raise ApiError(400, f"Unsupported type: '{kind}'")
-    seconds = _go_duration_s(value) if isinstance(value, str) else float(value)
-    return FOR_EVER if seconds < 0 else seconds
+    try:
+        return life_s(duration_s(value) if isinstance(value, str) else float(value))
+    except ValueError as exc:
+        raise ApiError(400, str(exc)) from exc
 
 
 def think_of(request: Mapping[str, Any]) -> bool | str | None:
@@ -200,12 +218,17 @@ def shape_for(options: Mapping[str, Any], shape: Shape, *, trained_ctx: int, shi
     A larger ``num_ctx`` loads the model anew; a smaller one is served by the larger context that is there (see
     `ctx_of`), so that two clients with different wishes do not make the server load at every request.
     """
+    ctx = max(shape.ctx, ctx_of(options, shape, trained_ctx=trained_ctx))
+    most_threads = max(shape.threads, os.cpu_count() or 1)
     return replace(
         shape,
-        ctx=max(shape.ctx, ctx_of(options, shape, trained_ctx=trained_ctx)),
-        threads=options["num_thread"] if options.get("num_thread", 0) > 0 else shape.threads,
+        ctx=ctx,
+        threads=min(options["num_thread"], most_threads)
+        if options.get("num_thread", 0) > 0
+        else shape.threads,
         gpu_layers=options["num_gpu"] if options.get("num_gpu", -1) >= 0 else shape.gpu_layers,
-        batch=max(1, options["num_batch"]) if "num_batch" in options else shape.batch,
+        # with fewer than one token for each place, llama.cpp ends the process
+        batch=max(shape.parallel, min(options["num_batch"], ctx)) if "num_batch" in options else shape.batch,
         shift=shift,
     )
 
@@ -221,11 +244,17 @@ def ctx_of(options: Mapping[str, Any], shape: Shape, *, trained_ctx: int) -> int
 def sampling_of(options: Mapping[str, Any], ctx: int) -> dict[str, Any]:
     """Return the part of llama.cpp's request that says how to choose tokens."""
     most = _MOST_CTXS * ctx
-    sampling = {_RENAMED.get(key, key): options[key] for key in _DEFAULTS}
+    sampling = {_RENAMED.get(key, key): options[key] for key in _DEFAULTS if key != "stop"}
+    # stop texts are looked for here, see `stops`: then any piece may be the last, and has to have the times
+    sampling["timings_per_token"] = bool(options["stop"])
     sampling["max_tokens"] = options["num_predict"] if 0 <= options["num_predict"] < most else most
-    sampling["repeat_last_n"] = ctx if options["repeat_last_n"] < 0 else options["repeat_last_n"]
+    sampling["repeat_last_n"] = options["repeat_last_n"] if 0 <= options["repeat_last_n"] < ctx else ctx
     sampling["seed"] = options["seed"] & 0xFFFFFFFF  # -1, all bits set, is "random" there too
     return sampling
+
+
+def _without_nulls(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: item for key, item in value.items() if item is not None}
 
 
 def _check_types(value: Mapping[str, Any], kind: str, root: str, path: str) -> None:
@@ -237,33 +266,60 @@ def _check_types(value: Mapping[str, Any], kind: str, root: str, path: str) -> N
         number = isinstance(item, int) and not isinstance(item, bool)
         right = {
             "text": isinstance(item, str), "bool": isinstance(item, bool), "int": number,
-            "list": isinstance(item, list), "object": isinstance(item, dict),
+            "list": isinstance(item, list), "object": isinstance(item, dict), "number": number or isinstance(item, float),
         }[want]  # fmt: skip
         if not right:
-            raise ApiError(400, _mismatch(item, root, path + key, _GO_TYPES[want]))
+            go_type = _GO_LISTS.get(key, _GO_TYPES[want]) if want == "list" else _GO_TYPES[want]
+            raise ApiError(400, _mismatch(item, root, path + key, go_type))
+
+
+def _check_object(value: Any, kind: str, root: str, path: str) -> None:
+    if not isinstance(value, dict):
+        raise ApiError(400, _mismatch(value, root, path.rstrip("."), f"api.{kind}"))
+    _check_types(value, kind, root, path)
 
 
 def _mismatch(value: Any, root: str, field: str, go_type: str) -> str:
-    return f"json: cannot unmarshal {_go_kind(value)} into Go struct field {root}.{field} of type {go_type}"
+    kind = f"number {value}" if go_type == "int" and isinstance(value, float) else _go_kind(value)
+    return f"json: cannot unmarshal {kind} into Go struct field {root}.{field} of type {go_type}"
 
 
 def _go_kind(value: Any) -> str:
     if isinstance(value, bool):
         return "bool"
-    if isinstance(value, float):
-        return f"number {value}"
-    return {str: "string", int: "number", list: "array", dict: "object"}.get(type(value), "null")
+    kinds = {str: "string", int: "number", float: "number", list: "array", dict: "object"}
+    return kinds.get(type(value), "null")
 
 
 def _no_constant(name: str) -> Any:
     raise ApiError(400, f"invalid character '{name.lstrip('-')[0]}' looking for beginning of value")
 
 
+#: What Python's decoder says first -> what Go's says after the character; all else is no beginning of a value.
+_GO_SYNTAX = {
+    "Expecting property": "looking for beginning of object key string",
+    "Expecting ':'": "after object key",
+    "Invalid control": "in string literal",
+    "Invalid \\escape": "in string escape code",
+}
+
+
 def _go_syntax_error(text: str, exc: json.JSONDecodeError) -> str:
-    rest = text[exc.pos :].lstrip()
+    place = exc.pos + exc.msg.startswith("Invalid \\escape")
+    rest = text[place:].lstrip(" \t\r" if exc.msg.startswith("Invalid control") else None)
     if not rest or "Unterminated" in exc.msg:
         return "unexpected EOF"
-    return f"invalid character {rest[0]!r} looking for beginning of value"
+    where = next(
+        (go for said, go in _GO_SYNTAX.items() if exc.msg.startswith(said)), "looking for beginning of value"
+    )
+    if exc.msg.startswith("Expecting ','"):
+        outside = re.sub(r'"(?:[^"\\]|\\.)*"', "", text[: exc.pos])  # brackets in texts do not count
+        while (less := re.sub(r"\{[^][{}]*\}|\[[^][{}]*\]", "", outside)) != outside:
+            outside = less
+        in_list = outside.rfind("[") > outside.rfind("{")
+        where = "after array element" if in_list else "after object key:value pair"
+    shown = {"'": "\\'", '"': '"'}.get(rest[0]) or json.dumps(rest[0], ensure_ascii=False)[1:-1]
+    return f"invalid character '{shown}' {where}"
 
 
 def _without_lone_surrogates(value: Any) -> Any:
@@ -275,15 +331,3 @@ def _without_lone_surrogates(value: Any) -> Any:
     if isinstance(value, dict):
         return {_without_lone_surrogates(key): _without_lone_surrogates(item) for key, item in value.items()}
     return value
-
-
-def _go_duration_s(text: str) -> float:
-    sign = -1.0 if text.startswith("-") else 1.0
-    digits = text.removeprefix("-").removeprefix("+")
-    if digits == "0":
-        return 0.0
-    parts = _DURATION.findall(digits)
-    if not parts or "".join(number + unit for number, unit in parts) != digits:
-        problem = "missing unit in duration" if re.fullmatch(r"[\d.]+", digits) else "invalid duration"
-        raise ApiError(400, f"time: {problem} {json.dumps(text)}")
-    return sign * sum(float(number) * _UNITS_S[unit] for number, unit in parts)

@@ -39,13 +39,17 @@ async def _serve(config: dict[str, Any]) -> None:
     uvicorn = require("uvicorn", extra="local", purpose="the embedded server")
     require("starlette", extra="local", purpose="the embedded server")
     from analysis_kit.ollama.embedded.app import build_app
+    from analysis_kit.ollama.embedded.runner import LoadQueue
     from analysis_kit.ollama.embedded.served import Served
 
-    shape = Shape(**config["shape"])
-    models = {name: Served(model, shape) for name, model in load_catalog(config["models"]).items()}
+    shape, queue = Shape(**config["shape"]), LoadQueue(config["max_queue"])
+    models = {
+        name: Served(model, shape, keep_alive_s=config["keep_alive_s"], queue=queue)
+        for name, model in load_catalog(config["models"]).items()
+    }
     listener = _listen(config["listen"], config["port"], config["port_before"])
     settings = uvicorn.Config(
-        build_app(models, loopback=config["loopback"]),
+        build_app(models, loopback=config["loopback"], origins=config["origins"]),
         log_level="warning", access_log=False, lifespan="off", ws="none", server_header=False,
         timeout_graceful_shutdown=_DRAIN_S, timeout_keep_alive=120,
     )  # fmt: skip

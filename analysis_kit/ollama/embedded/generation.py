@@ -17,6 +17,7 @@ from analysis_kit.ollama.embedded.fitting import fit_chat, fit_prompt, surely_fi
 from analysis_kit.ollama.embedded.grammar import any_object_grammar, checked_grammar, compact_grammar
 from analysis_kit.ollama.embedded.llama import LlamaError
 from analysis_kit.ollama.embedded.runner import Runner, Seat
+from analysis_kit.ollama.embedded.stops import Repeats, Stops
 
 Piece = dict[str, Any]
 
@@ -53,10 +54,12 @@ class Generation:
         self.think = asks.think_of(request)
         self._tool_calls: dict[int, dict[str, Any]] = {}
         self._text: list[str] = []
+        self._repeats = Repeats()
         if self.wants_unload:
             return
         _check_capabilities(request, runner, think=self.think, chat=chat)
         self.options = asks.options_of(request)
+        self._stops = Stops(self.options["stop"])
 
     @property
     def empty(self) -> bool:
@@ -69,7 +72,7 @@ class Generation:
         return self.empty and self.keep_alive_s == 0
 
     async def pieces(self) -> AsyncGenerator[Piece, None]:
-        """Yield the objects of the answer; the last has ``done`` true.
+        """Yield the objects of the answer; the last has ``done`` true, unless the model repeats one token for ever.
 
         Raises
         ------
@@ -96,11 +99,17 @@ class Generation:
                 async with aclosing(seat.stream(body, chat=as_chat)) as chunks:
                     async for chunk in chunks:
                         for choice in chunk.get("choices", ()):
-                            if piece := self._part(choice):
+                            said = _said(choice)
+                            if any(said) and self._repeats.too_many("".join(said)):
+                                return  # as Ollama ends it: without a last object
+                            reason = choice.get("finish_reason")
+                            if piece := self._part(choice, *said, last=bool(reason)):
                                 yield piece
-                            if reason := choice.get("finish_reason"):
-                                last = self._last(reason, chunk.get("timings", {}), seat)
+                            if reason or self._stops.found:
+                                last = self._last(reason or "stop", chunk.get("timings", {}), seat)
                                 yield last | await self._context(seat, before)
+                            if self._stops.found:
+                                return
         except LlamaError as exc:
             raise ApiError(exc.status, str(exc)) from exc
 
@@ -148,6 +157,8 @@ class Generation:
         if request.get("context"):
             prompt = await seat.inner.detokenize(request["context"]) + prompt
         keep = self.options["num_keep"]
+        if keep >= 0 and self.runner.model.header.metadata.get("tokenizer.ggml.add_bos_token"):
+            keep += 1
         fitted = await fit_prompt(seat.inner, prompt, ctx, keep=keep, truncate=truncate, shift=shift)
         if plain and fitted is prompt:
             body |= as_chat
@@ -196,12 +207,12 @@ class Generation:
         piece["done"] = False
         return piece
 
-    def _part(self, choice: Mapping[str, Any]) -> Piece | None:
+    def _part(self, choice: Mapping[str, Any], thinking: str, text: str, *, last: bool) -> Piece | None:
         """Return the piece for one of llama.cpp's, if there is something in it."""
-        delta = choice.get("delta") or {}
-        text = delta.get("content") or choice.get("text") or ""
-        thinking = delta.get("reasoning_content") or ""
-        for call in delta.get("tool_calls") or ():
+        text = self._stops.let_through(text)
+        if last and not self._stops.found:
+            text += self._stops.rest()
+        for call in (choice.get("delta") or {}).get("tool_calls") or ():
             kept = self._tool_calls.setdefault(call.get("index", 0), {"name": "", "arguments": ""})
             for key in kept:
                 kept[key] += call.get("function", {}).get(key) or ""
@@ -287,6 +298,12 @@ def _check_capabilities(
         )
 
 
+def _said(choice: Mapping[str, Any]) -> tuple[str, str]:
+    """Return thinking and text of one of llama.cpp's pieces."""
+    delta = choice.get("delta") or {}
+    return delta.get("reasoning_content") or "", delta.get("content") or choice.get("text") or ""
+
+
 def _to_openai(message: Mapping[str, Any]) -> dict[str, Any]:
     """Return an Ollama message as llama.cpp reads them."""
     out: dict[str, Any] = {"role": message.get("role", "").lower(), "content": message.get("content", "")}
@@ -299,15 +316,15 @@ def _to_openai(message: Mapping[str, Any]) -> dict[str, Any]:
     if message.get("tool_calls"):
         out["tool_calls"] = [
             {
-                "id": call.get("id", f"call_{index}"),
+                "id": call.get("id") or f"call_{index}",
                 "type": "function",
                 "function": {
-                    **call["function"],
-                    "arguments": json.dumps(call["function"].get("arguments", {})),
+                    "name": function.get("name") or "",
+                    "arguments": json.dumps(function.get("arguments") or {}),
                 },
             }
             for index, call in enumerate(message["tool_calls"])
-            if isinstance(call, dict) and isinstance(call.get("function"), dict)
+            for function in [call.get("function") or {}]
         ]
     return out
 

@@ -44,6 +44,8 @@ _KNOWN = _COMMON.union(*_OF_TYPE.values()) | {
 }
 _FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"}
 _MOST_REPEATS = 1000  # longer bounds make grammars that take long to build
+_MOST_NUMBER = 10**15  # larger bounds, or a deeper schema, llguidance answers by constraining nothing
+_MOST_DEPTH = 40
 
 
 class _Unknown(Exception):  # noqa: N818 - control flow inside this module
@@ -62,9 +64,9 @@ def compact_grammar(schema: Mapping[str, Any]) -> str | None:
     """
     try:
         closed = _close(schema, schema, ())
-    except _Unknown:
+    except (_Unknown, RecursionError):
         return None
-    return _grammar(closed)
+    return _grammar(closed) if _depth(closed) <= _MOST_DEPTH else None
 
 
 def checked_grammar(schema: Mapping[str, Any]) -> str:
@@ -105,6 +107,12 @@ def any_object_grammar() -> str:
 def _grammar(schema: Mapping[str, Any]) -> str:
     strict = {**schema, "x-guidance": {"whitespace_flexible": False}}
     return f"%llguidance {{}}\nstart: %json {json.dumps(strict)}"
+
+
+def _depth(value: Any) -> int:
+    if not isinstance(value, dict | list):
+        return 0
+    return 1 + max(map(_depth, value.values() if isinstance(value, dict) else value), default=0)
 
 
 def _close(schema: Any, root: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
@@ -202,7 +210,7 @@ def _number(schema: dict[str, Any], _root: Mapping[str, Any], _path: tuple[str, 
         if (
             isinstance(value, bool)
             or not isinstance(value, int | float)
-            or not math.isfinite(value)
+            or not abs(value) <= _MOST_NUMBER
             or (whole and value != int(value))
         ):
             raise _Unknown

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -33,11 +33,15 @@ class Guard:
         What is guarded.
     loopback : bool
         Whether the server listens on loopback; the Host rule holds only there.
+    origins : sequence of str
+        Origins allowed besides the local ones; ``*`` stands for anything.
     """
 
-    def __init__(self, app: ASGIApp, *, loopback: bool) -> None:
+    def __init__(self, app: ASGIApp, *, loopback: bool, origins: Sequence[str]) -> None:
         self.app = app
         self.check_host = loopback
+        own = "|".join(re.escape(origin).replace(r"\*", ".*") for origin in origins)
+        self._own_origins = re.compile(own, re.IGNORECASE) if own else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass the request on."""
@@ -47,7 +51,7 @@ class Guard:
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin", "")
         foreign = bool(origin) and origin.lower() not in {f"http://{host}".lower(), f"https://{host}".lower()}
-        if foreign and not _ORIGINS.match(origin):
+        if foreign and not self._allows(origin):
             await Response(status_code=403)(scope, receive, send)
         elif foreign and scope["method"] == "OPTIONS":
             await Response(status_code=204, headers=_preflight(origin))(scope, receive, send)
@@ -57,6 +61,10 @@ class Guard:
             await Response(status_code=204)(scope, receive, send)
         else:
             await self.app(scope, receive, _marking(send, origin) if foreign else send)
+
+    def _allows(self, origin: str) -> bool:
+        own = self._own_origins is not None and self._own_origins.fullmatch(origin)
+        return bool(own or _ORIGINS.match(origin))
 
 
 def _preflight(origin: str) -> dict[str, str]:

@@ -35,7 +35,8 @@ def to_native(body: Mapping[str, Any]) -> dict[str, Any]:
     options: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0}
     options |= {name: body[key] for key, name in _RENAMED.items() if body.get(key) is not None}
     if stop := body.get("stop"):
-        options["stop"] = [stop] if isinstance(stop, str) else stop
+        texts = stop if isinstance(stop, list) else [stop]
+        options["stop"] = [text for text in texts if isinstance(text, str)]
     native: dict[str, Any] = {
         "model": body.get("model", ""),
         "messages": [_message(message) for message in body["messages"]],
@@ -49,7 +50,10 @@ def to_native(body: Mapping[str, Any]) -> dict[str, Any]:
     if form.get("type") == "json_object":
         native["format"] = "json"
     elif form.get("type") == "json_schema":
-        native["format"] = (form.get("json_schema") or {}).get("schema")
+        described = form.get("json_schema") or {}
+        if not isinstance(described, Mapping):
+            raise ApiError(400, "invalid response_format: json_schema is to be an object with a schema in it")
+        native["format"] = described.get("schema")
     return native
 
 
@@ -74,9 +78,10 @@ def _message(message: Any) -> dict[str, Any]:
                 texts.append(str(part.get("text", "")))
         content = "".join(texts)
     out["content"] = content or ""
-    for call in out.get("tool_calls", ()):
-        function = call.get("function", {})
-        if isinstance(function.get("arguments"), str):
+    calls = out.get("tool_calls")
+    for call in calls if isinstance(calls, list) else ():
+        function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(function, dict) and isinstance(function.get("arguments"), str):
             try:
                 function["arguments"] = json.loads(function["arguments"] or "{}")
             except json.JSONDecodeError as exc:
@@ -105,7 +110,7 @@ class Converter:
         }
 
     async def chunks(self, pieces: AsyncIterator[dict[str, Any]]) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield the chunks of a stream: the role in the first, the reason and the usage in chunks of their own."""
+        """Yield the chunks of a stream: role in the first, reason and usage in their own, an empty one where all is done."""
         role = {"role": "assistant"}
         async for piece in pieces:
             delta, logprobs = _delta(piece["message"]), piece.get("logprobs")
@@ -118,6 +123,7 @@ class Converter:
                 yield self._chunk([{"index": 0, "delta": role | {"content": ""}, "finish_reason": reason}])
                 if self.include_usage:
                     yield self._chunk([]) | {"usage": _usage(piece)}
+                yield {}
 
     def completion(self, whole: Mapping[str, Any]) -> dict[str, Any]:
         """Return the completion that a whole native answer is."""
@@ -135,8 +141,8 @@ class Converter:
 
 
 def line(chunk: dict[str, Any]) -> bytes:
-    """Return a chunk as a server-sent event."""
-    return b"data: " + to_json(chunk) + b"\n\n"
+    """Return a chunk as a server-sent event; an empty one says that the stream is complete."""
+    return b"data: " + (to_json(chunk) if chunk else b"[DONE]") + b"\n\n"
 
 
 def _delta(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,8 +165,8 @@ def _delta(message: Mapping[str, Any]) -> dict[str, Any]:
     return delta
 
 
-def _reason(piece: Mapping[str, Any]) -> str:
-    return "tool_calls" if piece["message"].get("tool_calls") else str(piece["done_reason"])
+def _reason(piece: Mapping[str, Any]) -> str | None:
+    return "tool_calls" if piece["message"].get("tool_calls") else piece.get("done_reason")
 
 
 def _usage(piece: Mapping[str, Any]) -> dict[str, int]:

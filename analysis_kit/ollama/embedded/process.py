@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import socket
+import subprocess
 import threading
 import urllib.parse
 import weakref
@@ -17,12 +18,14 @@ from analysis_kit._optional import require
 from analysis_kit.cancellation import current_token
 from analysis_kit.errors import ConfigurationError, OllamaUnreachableError
 from analysis_kit.ollama import model_file
+from analysis_kit.ollama.embedded.environment import server_variables
 from analysis_kit.ollama.embedded.names import base_url
 from analysis_kit.ollama.embedded.spawn import Child
 from analysis_kit.ollama.host import is_loopback
 
 _MOST_THREADS = 4
 _MOST_RESTARTS = 1
+_REAP_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -36,10 +39,11 @@ class EmbeddedOllama:
         GGUF files to serve. None: the small demo model, fetched on first use (93 MB).
     port : int, default 0
         Port to listen on; 0 takes a free one.
-    parallel : int, default 2
-        Requests answered at once; the rest wait in line.
-    ctx : int, default 2048
-        Tokens of context of each request; a request's larger ``num_ctx`` loads the model anew with it.
+    parallel : int, optional
+        Requests answered at once, the rest wait in line; None: ``OLLAMA_NUM_PARALLEL``, else 2.
+    ctx : int, optional
+        Tokens of context of each request, a request's larger ``num_ctx`` loads the model anew with it; None:
+        ``OLLAMA_CONTEXT_LENGTH``, else 2048.
     threads : int, optional
         Compute threads; None: the cores this process may use, at most 4.
     gpu_layers : int, default -1
@@ -51,6 +55,10 @@ class EmbeddedOllama:
     ------
     ConfigurationError
         If a number cannot be, or the model, its file or the port cannot be used (the last three by `start`).
+
+    Notes
+    -----
+    ``OLLAMA_KEEP_ALIVE``, ``OLLAMA_MAX_QUEUE`` and ``OLLAMA_ORIGINS`` are read as Ollama reads them; see `environment`.
 
     Examples
     --------
@@ -64,14 +72,17 @@ class EmbeddedOllama:
         model_path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
         *,
         port: int = 0,
-        parallel: int = 2,
-        ctx: int = 2048,
+        parallel: int | None = None,
+        ctx: int | None = None,
         threads: int | None = None,
         gpu_layers: int = -1,
         listen: str = "127.0.0.1",
     ) -> None:
         paths = [model_path] if isinstance(model_path, str | os.PathLike) else list(model_path or ())
         threads = default_threads() if threads is None else threads
+        variables = server_variables()
+        parallel = variables.parallel if parallel is None else parallel
+        ctx = variables.ctx if ctx is None else ctx
         for name, value, least in (
             ("parallel", parallel, 1),
             ("ctx", ctx, 4),
@@ -88,6 +99,9 @@ class EmbeddedOllama:
             "listen": listen,
             "loopback": is_loopback(base_url(listen, port)),
             "shape": {"ctx": ctx, "parallel": parallel, "threads": threads, "gpu_layers": gpu_layers},
+            "keep_alive_s": variables.keep_alive_s,
+            "max_queue": variables.max_queue,
+            "origins": variables.origins,
         }
         self._lock = threading.RLock()  # guards the fields below
         self._child: Child | None = None
@@ -240,7 +254,10 @@ def embedded_url() -> str:
 def crash_note(url: str) -> str | None:
     """Return a sentence on the crash of the embedded server at ``url``, if it is one of this process and has crashed."""
     for server in list(_servers):
-        if server._port and server.url == url.rstrip("/"):  # noqa: SLF001 - same module
+        child = server._child  # noqa: SLF001 - same module
+        if child is not None and server.url == url.rstrip("/"):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.process.wait(_REAP_S)  # its connections end a moment before it is known to have ended
             return server.crash_note()
     return None
 

@@ -63,8 +63,6 @@ class Answer(Response):
         How a streamed piece and an error are written.
     media_type : str
         Of the stream.
-    tail : bytes
-        Sent after the last piece of a stream.
     """
 
     def __init__(
@@ -76,7 +74,6 @@ class Answer(Response):
         line: Callable[[dict[str, Any]], bytes] = native_line,
         error: Callable[[ApiError], dict[str, Any]] = native_error,
         media_type: str = "application/x-ndjson",
-        tail: bytes = b"",
     ) -> None:
         self.pieces = pieces
         self.stream = stream
@@ -84,7 +81,6 @@ class Answer(Response):
         self.line = line
         self.error = error
         self.head = [(b"content-type", media_type.encode())]
-        self.tail = tail
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer, watching for the client to leave."""
@@ -117,8 +113,6 @@ class Answer(Response):
                     await Json(self.error(exc), status_code=exc.status)(scope, receive, send)
                     return
                 await write(self.line(self.error(exc)))
-            else:
-                await write(self.tail)
         await send({"type": "http.response.body", "body": b""})
 
 

@@ -8,19 +8,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from analysis_kit.ollama.embedded import lifeline
 from analysis_kit.ollama.embedded.catalog import Model
+from analysis_kit.ollama.embedded.durations import FOR_EVER
+from analysis_kit.ollama.embedded.environment import DEFAULT_KEEP_ALIVE_S, DEFAULT_MAX_QUEUE
 from analysis_kit.ollama.embedded.inner import Inner
-from analysis_kit.ollama.embedded.llama import Llama, Shape
+from analysis_kit.ollama.embedded.llama import Llama, LlamaError, Shape
 
-DEFAULT_KEEP_ALIVE_S = 300.0
-FOR_EVER = float("inf")
+BUSY = "server busy, please try again.  maximum pending requests exceeded"
+_BUSY_STATUS = 503
 _LONGEST_S = 292 * 365.25 * 86400  # how Ollama writes "for ever" as a date
 
 _log = logging.getLogger(__name__)
@@ -98,6 +100,31 @@ class Seat:
             self._runner.release()
 
 
+class LoadQueue:
+    """The requests that wait for a model to be loaded, of all models together.
+
+    Parameters
+    ----------
+    most : int
+        How many may, besides the one whose model is being loaded.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._waiting = 0
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Take a place for the block, or be turned away with 503."""
+        if self._waiting > self._most:
+            raise LlamaError(BUSY, status=_BUSY_STATUS)
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+
+
 class Runner:
     """Holds one model, loaded or not.
 
@@ -107,14 +134,26 @@ class Runner:
         Which one.
     shape : Shape
         What to load it with unless a request asks for more.
+    keep_alive_s : float, default 300
+        Seconds it stays after its last request where no request says otherwise.
+    queue : LoadQueue, optional
+        Where requests wait for the load; None: one of its own.
     """
 
-    def __init__(self, model: Model, shape: Shape) -> None:
+    def __init__(
+        self,
+        model: Model,
+        shape: Shape,
+        *,
+        keep_alive_s: float = DEFAULT_KEEP_ALIVE_S,
+        queue: LoadQueue | None = None,
+    ) -> None:
         self.model = model
         self.shape = shape
         self._first_shape = shape
         self.threads = ThreadPoolExecutor(shape.parallel, thread_name_prefix=f"llama-{model.name}")
-        self._keep_alive_s = DEFAULT_KEEP_ALIVE_S
+        self._first_keep_alive_s = self._keep_alive_s = keep_alive_s
+        self._queue = queue or LoadQueue(DEFAULT_MAX_QUEUE)
         self._llama: Llama | None = None
         self._inner: Inner | None = None
         self._gate = asyncio.Lock()  # a fair line: whoever holds it is next
@@ -157,12 +196,20 @@ class Runner:
         Raises
         ------
         LlamaError
-            If the model cannot be loaded.
+            If the model cannot be loaded, or too many wait for a load already.
         """
         arrived = time.monotonic_ns()
-        async with self._gate:
+
+        def shape_now() -> Shape:
             # a model that is not loaded has no shape to keep: it starts from what the server was started with
-            shape = wanted(self.shape if self.loaded else self._first_shape)
+            return wanted(self.shape if self.loaded else self._first_shape)
+
+        fits = self.loaded and shape_now() == self.shape
+        async with AsyncExitStack() as line:
+            if not fits:
+                line.enter_context(self._queue.place())
+            await line.enter_async_context(self._gate)
+            shape = shape_now()
             if self._llama is None or shape != self.shape:
                 await self._until_active(0)
                 await _to_the_end(self._load(shape))
@@ -215,7 +262,7 @@ class Runner:
             self._llama = await loop.run_in_executor(self.threads, Llama, self.model, shape)
         self._inner = Inner(self._llama)
         self.shape = shape
-        self._keep_alive_s = DEFAULT_KEEP_ALIVE_S
+        self._keep_alive_s = self._first_keep_alive_s
         self._load_span = (started, time.monotonic_ns())
         self._start_timer()  # whoever asked for the model may be gone by now
         _log.info("loaded %s in %.2f s: %s", self.model.name, (self._load_span[1] - started) / 1e9, shape)

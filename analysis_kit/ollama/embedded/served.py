@@ -11,7 +11,7 @@ from analysis_kit.ollama.embedded import asks
 from analysis_kit.ollama.embedded.asks import ApiError
 from analysis_kit.ollama.embedded.catalog import Model
 from analysis_kit.ollama.embedded.llama import Shape, has_gpu
-from analysis_kit.ollama.embedded.runner import Runner, Seat
+from analysis_kit.ollama.embedded.runner import LoadQueue, Runner, Seat
 
 Embedded = tuple[list[list[float]], int, int]  #: vectors, tokens in all texts, nanoseconds of loading
 
@@ -25,12 +25,17 @@ class Served:
         Which one.
     shape : Shape
         What to load it with unless a request asks for more.
+    keep_alive_s : float
+        Seconds it stays after its last request where no request says otherwise.
+    queue : LoadQueue
+        Where requests wait for it to be loaded.
     """
 
-    def __init__(self, model: Model, shape: Shape) -> None:
+    def __init__(self, model: Model, shape: Shape, *, keep_alive_s: float, queue: LoadQueue) -> None:
         self.model = model
-        self.answers = Runner(model, shape)
-        self.embeds = Runner(model, replace(shape, parallel=1, embedding=True))
+        self.answers = Runner(model, shape, keep_alive_s=keep_alive_s, queue=queue)
+        embedding = replace(shape, parallel=1, embedding=True)
+        self.embeds = Runner(model, embedding, keep_alive_s=keep_alive_s, queue=queue)
 
     @property
     def _loaded(self) -> list[Runner]:
