@@ -1,46 +1,43 @@
 """Dependency injection that suits a notebook: services by key, wired from type hints, checked before use.
 
-A graph is compiled once into closures (`recipes` reads the hints, `building` has the closures and the disposal); a
-cell that runs twice replaces what its first run registered.
+A graph is compiled once into closures (`wiring`), which build and dispose what `scopes` holds; a cell that runs twice
+replaces what its first run registered.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import inspect
 import logging
 import threading
-import types
-import typing
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+import time
+import weakref
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
-from analysis_kit.container.building import Plan, Scope, compose, constant, drive, lasting
-from analysis_kit.container.recipes import (
-    NOTHING,
-    Lifetime,
-    Recipe,
-    Registration,
-    auto_registration,
-    circular,
-    containers_alive,
-    ident_of,
-    injectable,
-    injectables,
-    name_of,
-    needs_of,
-    not_found,
-    recipe_for,
-)
-from analysis_kit.errors import CaptiveDependencyError, ContainerError
+from analysis_kit.container.scopes import Scope, drive
+from analysis_kit.container.wiring import NOTHING, Lifetime, Recipe, Wiring, ident_of, name_of, recipe_for
+from analysis_kit.errors import ConfigurationError, ContainerError
 
 __all__ = ["DIContainer", "Lifetime", "Registration", "get_container", "injectable", "reset_container"]
 
+T = TypeVar("T")
 _Make = Callable[..., Any] | None
 _log = logging.getLogger(__name__)
-_COLLECTIONS: dict[Any, Any] = {list: list, tuple: tuple, Sequence: list, Iterable: list}
+
+
+class Registration(NamedTuple):
+    """What a container knows about one service; ``generation`` counts how often its key was registered."""
+
+    key: Hashable
+    lifetime: Lifetime
+    implementation: object
+    generation: int
+    live: bool
+    dependencies: tuple[str, ...]
 
 
 class DIContainer(Scope):
@@ -64,19 +61,18 @@ class DIContainer(Scope):
     True
     """
 
-    __slots__ = ("_current", "_entries", "_health", "_lock", "_overrides", "_plans", "_scope_calls")
+    __slots__ = ("_entries", "_health", "_layers", "_lock", "_scope_calls", "_wiring")
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # guards what follows; never held while a service is built or disposed
         self._scope_calls: dict[Hashable, Callable[[Any], Any]] = {}
-        self._plans: dict[Recipe, Plan] = {}
         self._entries: dict[Hashable, Recipe] = {}
-        self._overrides: list[dict[Hashable, Recipe]] = []
-        self._current: dict[Hashable, Recipe] | None = None  # entries and overrides as one, until one changes
+        self._layers: list[dict[Hashable, Recipe]] = []  # the overrides in force
+        self._wiring: Wiring | None = None  # of entries and overrides as one, until one changes
         self._health: dict[str, bool] = {}
         super().__init__(self)
         self._calls = {}
-        containers_alive.add(self)
+        _alive.add(self)
 
     def register_singleton(
         self, key: Hashable, implementation: _Make = None, *, factory: _Make = None, instance: Any = NOTHING
@@ -99,49 +95,48 @@ class DIContainer(Scope):
         ConfigurationError
             If more than one way is given, or what is given cannot be built.
         """
-        self._register(Lifetime.SINGLETON, key, implementation, factory, instance)
+        self._register(recipe_for(Lifetime.SINGLETON, key, implementation, factory, instance))
 
     def register_transient(
         self, key: Hashable, implementation: _Make = None, *, factory: _Make = None, instance: Any = NOTHING
     ) -> None:
         """Register a service made anew each time; parameters as in `register_singleton`, without ``instance``."""
-        self._register(Lifetime.TRANSIENT, key, implementation, factory, instance)
+        self._register(recipe_for(Lifetime.TRANSIENT, key, implementation, factory, instance))
 
     def register_scoped(
         self, key: Hashable, implementation: _Make = None, *, factory: _Make = None, instance: Any = NOTHING
     ) -> None:
         """Register a service made once a scope; parameters as in `register_singleton`, without ``instance``."""
-        self._register(Lifetime.SCOPED, key, implementation, factory, instance)
+        self._register(recipe_for(Lifetime.SCOPED, key, implementation, factory, instance))
 
     @contextlib.contextmanager
     def override(
         self, key: Hashable, implementation: _Make = None, *, factory: _Make = None, instance: Any = NOTHING
     ) -> Iterator[None]:
         """Within the block, on every thread, ``key`` gives this; singletons that use it are made anew for the block."""
-        layer: dict[Hashable, Recipe] = {}
-        with self._lock:
-            old = self._find(key)
+        with self._changing():
+            old = self._wired().find(key)
             lifetime = old.lifetime if old is not None and instance is NOTHING else Lifetime.SINGLETON
             recipe = recipe_for(lifetime, key, implementation, factory, instance)
-            self._overrides.append(layer)
-            self._admit(layer, recipe)
+            if old is not None:
+                recipe = replace(recipe, ident=old.ident, generation=old.generation)
+            layer = {recipe.ident: recipe}
+            self._layers.append(layer)
         try:
             yield
         finally:
-            with self._lock:
-                self._overrides[:] = [each for each in self._overrides if each is not layer]
-                self._forget_plans()
-            self._drop(list(layer.values()))
+            with self._changing():
+                self._layers[:] = [each for each in self._layers if each is not layer]
 
     def registrations(self) -> dict[Hashable, Registration]:
         """Return what is registered, by key, in the order of registration."""
         with self._lock:
             return {
                 each.key: Registration(
-                    each.key, each.lifetime, each.make, each.generation, each.is_instance or each in self._made,
-                    tuple(name_of(used.key) for used in self._used_by(each)),
+                    each.key, each.lifetime, each.make, each.generation, each.is_instance or plan.parts in self._made,
+                    tuple(name_of(used.key) for used in plan.needs),
                 )
-                for each in self._now().values()
+                for each, plan, _ in self._wired().plans()
             }  # fmt: skip
 
     def validate(self) -> None:
@@ -153,50 +148,60 @@ class DIContainer(Scope):
             Of the first problem's kind, naming all: circles with their path, captive scoped services, parameters
             that nothing fills.
         """
-        problems: dict[frozenset[str], ContainerError] = {}
         with self._lock:
-            for recipe in self._now().values():
-                try:
-                    self._plan(recipe, ())
-                except ContainerError as exc:
-                    problems.setdefault(frozenset(str(exc).split()), exc)  # one circle has many beginnings
-        if problems:
-            first = next(iter(problems.values()))
-            raise type(first)("\n".join(map(str, problems.values()))) from first
+            wrong = [problem for *_, problem in self._wired().plans() if problem is not None]
+        if wrong:
+            each_once = {
+                frozenset(str(problem).split()): str(problem) for problem in wrong[::-1]
+            }  # a circle has many starts
+            raise type(wrong[0])("\n".join(reversed(each_once.values()))) from wrong[0]
 
-    def health(self) -> dict[str, bool]:
-        """Ask each live service that has ``health_check()``; one that raises counts as False, and is logged."""
+    def health(self, *, timeout_s: float = 10.0) -> dict[str, bool]:
+        """Ask each live service that has ``health_check()``; one that raises, or is not done in time, counts as False."""
         with self._lock:
-            live = [
-                (name_of(each.key), each.make if each.is_instance else self._made.get(each))
-                for each in self._now().values()
-            ]
-        answers = {}
-        for name, service in live:
-            check = getattr(service, "health_check", None)
-            if callable(check) and not inspect.iscoroutinefunction(check):
-                try:
-                    answers[name] = bool(check())
-                except Exception:  # noqa: BLE001 - a service is a stranger
-                    _log.warning("the health check of %s failed", name, exc_info=True)
-                    answers[name] = False
-        self._health = answers
+            plans = list(self._wired().plans())
+        live = {
+            each: each.make if each.is_instance else self._made.get(plan.parts) for each, plan, _ in plans
+        }
+        checks: dict[str, Any] = {
+            name_of(each.key): getattr(service, "health_check", None) for each, service in live.items()
+        }
+        answers = {name: False for name, check in checks.items() if callable(check)}
+
+        def ask(name: str) -> None:
+            try:
+                import asyncio  # only here, since it costs more to load than the container
+
+                answer = checks[name]()
+                answers[name] = bool(asyncio.run(answer) if inspect.iscoroutine(answer) else answer)
+            except Exception:  # noqa: BLE001 - a service is a stranger
+                _log.warning("the health check of %s failed", name, exc_info=True, extra={"service": name})
+
+        threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in answers]
+        for thread in threads:
+            thread.start()
+        end = time.monotonic() + timeout_s
+        for thread in threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        self._health = dict(answers)
         return dict(answers)
 
     def graph(self) -> str:
         """Return the services and what they need as Mermaid text."""
+        safe = str.maketrans({"#": "#35;", '"': "#quot;", "<": "#lt;", "\n": " "})
         with self._lock:
-            number = {each: f"s{i}" for i, each in enumerate(self._now().values())}
-            names = {each: name_of(each.key).replace('"', "#quot;").replace("<", "#lt;") for each in number}
-            nodes = [f'    {number[each]}["{names[each]} ({each.lifetime.value})"]' for each in number]
-            edges = [
-                f"    {number[each]} --> {number[use]}" for each in number for use in self._used_by(each)
-            ]
+            plans = list(self._wired().plans())
+        number = {each: f"s{i}" for i, (each, *_) in enumerate(plans)}
+        nodes = [
+            f'    {number[each]}["{name_of(each.key).translate(safe)} ({each.lifetime.value})"]'
+            for each in number
+        ]
+        edges = [f"    {number[each]} --> {number[use]}" for each, plan, _ in plans for use in plan.needs]
         return "\n".join(["graph TD", *nodes, *edges])
 
     def __contains__(self, key: Hashable) -> bool:
         with self._lock:
-            return self._find(key) is not None
+            return self._wired().find(key) is not None
 
     def __repr__(self) -> str:
         services = [
@@ -219,154 +224,125 @@ class DIContainer(Scope):
         head = ("service", "lifetime", "made by", "generation", "instances", "needs", "health()")
         return block(table(head, rows, caption=f"{len(rows)} services"))
 
-    def look_again(self, recipe: Recipe | None) -> None:
+    def look_again(self, recipe: Recipe | None = None) -> None:
         """Heed a changed setting, or a class that was decorated again."""
-        with self._lock:
-            self._forget_plans()
-            old = self._entries.get(recipe.ident) if recipe is not None else None
-            gone = self._admit(self._entries, recipe) if recipe is not None and old and old.auto else []
-        self._drop(gone)
+        if recipe is None:
+            self._forget()
+        elif recipe.ident not in self._entries or self._entries[recipe.ident].auto:
+            with self._changing():
+                self._put(recipe)
 
     def _shut(self) -> None:
-        with self._lock:
+        with self._changing():  # a container can be used again
             self._made.clear()
-            self._forget_plans()  # a container can be used again
 
-    def _register(
-        self, lifetime: Lifetime, key: Hashable, implementation: Any, factory: Any, instance: Any
-    ) -> None:
-        recipe = recipe_for(lifetime, key, implementation, factory, instance)
+    def _register(self, recipe: Recipe) -> None:
+        with self._changing():
+            known = self._wired().find(recipe.key)
+            self._put(recipe if known is None else replace(recipe, ident=known.ident))
+
+    def _put(self, recipe: Recipe) -> None:
+        old = self._entries.get(recipe.ident)
+        if old is not None:
+            recipe = replace(recipe, generation=old.generation + 1)
+            facts = {"service": name_of(recipe.key), "generation": recipe.generation}
+            _log.info("%(service)s is registered again, generation %(generation)d", facts, extra=facts)
+        self._entries[recipe.ident] = recipe
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Change what is registered; then dispose the singletons that nothing gives any more, save what must be awaited."""
         with self._lock:
-            gone = self._admit(self._entries, recipe)
-        self._drop(gone)
-
-    def _admit(self, home: dict[Hashable, Recipe], recipe: Recipe) -> list[Recipe]:
-        """Put ``recipe`` in its place and renew whatever uses it; return what went, for `_drop`.
-
-        An override's layer takes copies, so that what is built within it does not outlive it.
-        """
-        layers = self._overrides[-1:]
-        old = self._find(recipe.key)
-        ident = recipe.ident if old is None else old.ident
-        generation = 1 if old is None else old.generation + (home is self._entries)
-        gone = [table[ident] for table in (home, *layers) if ident in table]
-        for table in (home, *layers):
-            table[ident] = replace(recipe, ident=ident, generation=generation)
-        touched = {ident}
-        if generation > 1:
-            _log.info("%s is registered again, generation %d", name_of(recipe.key), generation)
-        self._forget_plans()
-        while self._made:
-            now = self._now()
-            users = [i for i, each in now.items() if touched & {used.ident for used in self._used_by(each)}]
-            users = [i for i in users if i not in touched]
-            if not users:
-                break
-            touched.update(users)
-            for ident in users:
-                for table in (home, *layers):
-                    if ident in table:
-                        gone.append(table[ident])
-                    if ident in table or table in layers:
-                        table[ident] = replace(now[ident])
-            self._forget_plans()
-        return gone
-
-    def _drop(self, gone: list[Recipe]) -> None:
-        """Forget and dispose the singletons built from ``gone``; what must be awaited is left to `aclose`."""
-        for recipe in gone:
-            self._made.pop(recipe, None)
-        tails = [t for t in self._tails if t[0] in gone and t[0].lifetime is Lifetime.SINGLETON and not t[2]]
+            yield
+            self._forget()
+            tails = []
+            if self._made:
+                views = self._views()
+                given = {plan.parts for view in views for _, plan, _ in view.plans()}
+                gone = {parts for parts in self._made if parts not in given}
+                tails = [tail for tail in self._tails if tail.parts in gone and not tail.awaits]
+                for parts in gone:
+                    del self._made[parts]
         try:
             drive(self.leave(tails, (None, None, None), wait=False))
         except ContainerError:
             _log.warning("what was replaced could not be disposed", exc_info=True)
 
-    def _forget_plans(self) -> None:
-        self._current = None
-        for cached in (self._calls, self._scope_calls, self._plans):
-            cached.clear()
+    def _forget(self) -> None:
+        with self._lock:
+            self._calls.clear()
+            self._scope_calls.clear()
+            self._wiring = None
 
-    def _now(self) -> dict[Hashable, Recipe]:
-        """Return the recipes that count at present; own ones before injectables."""
-        if self._current is None:
-            on = bool(injectables) and auto_registration()
-            for ident, recipe in list(injectables.items()) if on else ():
-                self._entries.setdefault(ident, replace(recipe))
-            shown = [each for each in self._entries.values() if on or not each.auto]
-            now = {each.ident: each for each in sorted(shown, key=lambda each: each.auto)}
-            for layer in self._overrides:
-                now.update(layer)
-            self._current = now
-        return self._current
+    def _wired(self) -> Wiring:
+        if self._wiring is None:
+            self._wiring = self._views()[-1]
+        return self._wiring
 
-    def _find(self, key: Hashable) -> Recipe | None:
-        now = self._now()
-        return now.get(ident_of(key)) or now.get(ident_of(key, by_name=True))
-
-    def _used_by(self, recipe: Recipe) -> tuple[Recipe, ...]:
-        with contextlib.suppress(ContainerError):  # `validate` and the first use say what is wrong
-            return self._plan(recipe, ()).uses
-        return ()
-
-    def _supply(self, hint: Any, path: tuple[Recipe, ...], uses: list[Recipe]) -> Plan | None:
-        """Return the plan that gives what ``hint`` asks for, or None; ``uses`` gets the recipes in it."""
-        recipe = self._find(hint)
-        if recipe is not None:
-            uses.append(recipe)
-            return self._plan(recipe, path)
-        origin, args = typing.get_origin(hint), typing.get_args(hint)
-        if origin in (typing.Union, types.UnionType):
-            ways = (self._supply(each, path, uses) for each in args if each is not types.NoneType)
-            return next((way for way in ways if way is not None), None)
-        if origin in _COLLECTIONS and (origin is not tuple or args[1:] == (...,)):
-            known = [each for each in self._now().values() if each not in path[-1:]]
-            members = [each for each in known if each.provides(args[0])]
-            uses.extend(members)
-            kind = _COLLECTIONS[origin]
-            plans = [self._plan(each, path) for each in members]
-            return compose(lambda *services: kind(services), plans, {}) if plans else None
-        return Plan(lambda holder: holder, _itself) if hint is DIContainer else None
-
-    def _plan(self, recipe: Recipe, path: tuple[Recipe, ...]) -> Plan:
-        if recipe in path:
-            raise circular([*path, recipe])
-        plan = self._plans.get(recipe)
-        if plan is None:
-            plan = self._plans[recipe] = self._compile(recipe, (*path, recipe))
-        return plan
-
-    def _compile(self, recipe: Recipe, path: tuple[Recipe, ...]) -> Plan:
-        if recipe.is_instance:
-            return constant(recipe.make)
-        uses: list[Recipe] = []
-        args: list[Plan] = []
-        kwargs: dict[str, Plan] = {}
-        known = self._now().values()
-        for need in needs_of(recipe, known):
-            plan = None if need.hint is NOTHING else self._supply(need.hint, path, uses)
-            if plan is None and need.default is NOTHING and types.NoneType not in typing.get_args(need.hint):
-                raise not_found(recipe.key, known, need)
-            plan = plan or constant(None if need.default is NOTHING else need.default)
-            if need.by_keyword:
-                kwargs[need.parameter] = plan
-            else:
-                args.append(plan)
-        parts = compose(recipe.make, args, kwargs)._replace(uses=tuple(uses))
-        if recipe.lifetime is Lifetime.SINGLETON and parts.scoped is not None:
-            raise CaptiveDependencyError(
-                f"the singleton {name_of(recipe.key)} would hold the scoped {name_of(parts.scoped.key)} for good; make "
-                f"{name_of(recipe.key)} scoped, or {name_of(parts.scoped.key)} a singleton"
-            )
-        return lasting(recipe, parts, self)
+    def _views(self) -> list[Wiring]:
+        """Return what may come to be given: with none of the overrides, and with each more of them; the last counts now."""
+        on = bool(_injectables) and _settings().get_settings().ENABLE_AUTO_REGISTRATION
+        for ident, recipe in list(_injectables.items()) if on else ():
+            self._entries.setdefault(ident, replace(recipe))
+        own = {ident: recipe for ident, recipe in self._entries.items() if not recipe.auto}
+        views: list[dict[Hashable, Recipe]] = []
+        for start in [{**own, **self._entries}] if on else [self._entries, own]:
+            views.append(start)
+            for layer in self._layers:
+                views.append({**views[-1], **layer})
+        return [Wiring(view, self) for view in views]
 
 
-async def _itself(holder: Scope) -> Scope:
-    return holder
-
-
+_alive: weakref.WeakSet[DIContainer] = weakref.WeakSet()
+_injectables: dict[Hashable, Recipe] = {}
 _global: DIContainer | None = None
-_lock = threading.Lock()  # guards _global
+_lock = threading.Lock()  # guards the three above
+
+
+def injectable(lifetime: Lifetime) -> Callable[[type[T]], type[T]]:
+    """Make a class resolvable from every container while ``ENABLE_AUTO_REGISTRATION`` is on.
+
+    A container's own registration of the class comes first. Decorating a class of the same module and name again
+    replaces it, and disposes the singletons of the former one.
+
+    Examples
+    --------
+    >>> from analysis_kit.container import get_container
+    >>> @injectable(Lifetime.SINGLETON)
+    ... class Tone:
+    ...     def analyze(self, text: str) -> float:
+    ...         return 0.0
+    >>> get_container().resolve(Tone).analyze("up")
+    0.0
+    """
+    if not isinstance(lifetime, Lifetime):
+        raise ConfigurationError(
+            f"@injectable takes a lifetime, not {lifetime!r}; write @injectable(Lifetime.SINGLETON)"
+        )
+
+    def mark(cls: Any) -> Any:
+        recipe = Recipe(cls, ident_of(cls, by_name=True), lifetime, cls, auto=True)
+        with _lock:
+            _injectables[recipe.ident] = recipe
+        _look_again(recipe)
+        return cls
+
+    return mark
+
+
+def _look_again(recipe: Recipe | None = None) -> None:
+    with _lock:
+        containers = list(_alive)
+    for container in containers:
+        container.look_again(recipe)
+
+
+@functools.cache
+def _settings() -> Any:
+    from analysis_kit import settings  # loads pydantic, so only where a class is injectable
+
+    settings.on_change(_look_again)
+    return settings
 
 
 def get_container() -> DIContainer:
@@ -375,8 +351,8 @@ def get_container() -> DIContainer:
     with _lock:
         if _global is None:
             _global = DIContainer()
-            atexit.unregister(_close_at_exit)
-            atexit.register(_close_at_exit)
+            atexit.unregister(reset_container)
+            atexit.register(reset_container)
         return _global
 
 
@@ -387,10 +363,3 @@ def reset_container() -> None:
         container, _global = _global, None
     if container is not None:
         container.close()
-
-
-def _close_at_exit() -> None:
-    try:
-        reset_container()
-    except ContainerError:
-        _log.warning("at exit, services of the process-wide container were left", exc_info=True)
