@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from analysis_kit import events
-from analysis_kit.errors import ConfigurationError, OllamaError, PoolClosedError, PoolError
+from analysis_kit.errors import ConfigurationError, OllamaError, PoolClosedError, StreamBrokenError
 from analysis_kit.ollama import pool_view
 from analysis_kit.ollama.arguments import keys_by_host, seconds, whole
 from analysis_kit.ollama.balance import PROBE_S, Host
@@ -247,7 +247,10 @@ class OllamaConnectionPool:
         slot.client = self._client_for(host)
         self._fresh(slot)
         old.calls.watcher = None
-        old.calls.abort(PoolError("the slot of this client was given back while its call was under way"))
+        gone = (
+            f"the slot of the client for {old.calls.known_host} was given back while its call was under way"
+        )
+        old.calls.abort(StreamBrokenError(gone, host=old.calls.known_host))
         old.close()
 
     def prepare(self, slot: Slot, model: str | None) -> Slot:

@@ -138,7 +138,7 @@ class SlotQueue:
             return slot or waiter.got or self._made(), 0.0
         began = time.monotonic()
         token = current_token.get()
-        limit_s = self._limit_s(timeout_s, token)
+        limit_s = self._limit_s(token) if timeout_s is None else timeout_s
         try:
             if token is None:
                 waiter.lock.acquire(True, limit_s)
@@ -163,7 +163,7 @@ class SlotQueue:
             return slot or waiter.got or self._made(), 0.0
         began = time.monotonic()
         token = current_token.get()
-        limit_s = self._limit_s(timeout_s, token)
+        limit_s = self._limit_s(token) if timeout_s is None else timeout_s
         try:
             await waiter.wait_async(limit_s, token)
         except BaseException:
@@ -289,14 +289,12 @@ class SlotQueue:
                 self._less()
             self.settle()
 
-    def _limit_s(self, timeout_s: float | None, token: CancelToken | None) -> float:
-        """Return the seconds that a caller waits at most; -1 for as long as its token lets it."""
-        if timeout_s is None:
-            timeout_s = self.timeout_s
-            # A run bounds its units itself. But a thread that waits while it holds a slot may be waiting for itself.
-            if token is not None and all(slot.holder != threading.get_ident() for slot in self.held):
-                return -1
-        return timeout_s if timeout_s < threading.TIMEOUT_MAX else -1
+    def _limit_s(self, token: CancelToken | None) -> float:
+        """Return the seconds that a caller waits who says nothing; -1 for as long as its token lets it."""
+        # A run bounds its units itself. But a thread that waits while it holds a slot may be waiting for itself.
+        if token is not None and all(slot.holder != threading.get_ident() for slot in self.held):
+            return -1
+        return self.timeout_s
 
     def _last_idle(self) -> Slot | None:
         if self.idle:

@@ -588,7 +588,7 @@ def test_a_client_kept_beyond_its_block_is_refused(fake, make):
         thread.start()
         fake.until(lambda: fake.running == 1)
     thread.join(5)
-    assert [type(error) for error in errors] == [PoolError]
+    assert [type(error) for error in errors] == [StreamBrokenError]
     assert "given back" in str(errors[0])
     assert len(fake.requests) == 2
     assert call(pool) == "ok"
