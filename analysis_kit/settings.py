@@ -145,17 +145,30 @@ def load_settings(*, env_file: str | Path | None = None, **values: Any) -> Setti
 
 
 _current: Settings | None = None
-_lock = threading.Lock()  # guards _current and _on_change
+_read: tuple[Settings, str] | None = (
+    None  # those of the environment, and the OLLAMA_HOST in it when they were read
+)
+_lock = threading.Lock()  # guards all of these
 _on_change: list[Callable[[], None]] = []
 
 
 def get_settings() -> Settings:
-    """Return the process-wide settings, read from the environment on first use."""
-    global _current  # noqa: PLW0603 - the one process-wide value
+    """Return the process-wide settings, read from the environment on first use, and again when OLLAMA_HOST changes there.
+
+    A notebook that is set on another server says so in a cell, ``%env OLLAMA_HOST=...``; the kit's calls after it go there.
+    """
+    global _current, _read  # noqa: PLW0603 - the one process-wide value
+    host = os.environ.get(f"{PREFIX}OLLAMA_HOST") or os.environ.get("OLLAMA_HOST", "")
     with _lock:
-        if _current is None:
-            _current = load_settings()
-        return _current
+        settings = _current
+        if settings is not None and (_read is None or settings is not _read[0] or host == _read[1]):
+            return settings
+        callbacks = tuple(_on_change) if settings is not None else ()
+        settings = _current = load_settings()
+        _read = (settings, host)
+    for callback in callbacks:
+        callback()
+    return settings
 
 
 def reset_settings() -> None:

@@ -125,9 +125,8 @@ class Faults:
                 "to the address of one, or use hosts='embedded'",
                 **facts,
             )
-        gone = (
-            getattr(bottom, "errno", None) == errno.ETIMEDOUT
-        )  # the system's word: the host is away, not slow
+        # the system's own word, after probes without an answer: the host is away, not slow
+        gone = getattr(bottom, "errno", None) == errno.ETIMEDOUT
         if isinstance(exc, (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)) and not gone:
             when = "gone on with its answer" if line.received else "begun to answer"
             return OllamaTimeoutError(

@@ -27,6 +27,7 @@ from analysis_kit.errors import (
     PoolTimeoutError,
     StreamBrokenError,
 )
+from analysis_kit.ollama.client import OllamaClient
 from analysis_kit.ollama.pool import OllamaConnectionPool, get_pool, reset_pool
 from analysis_kit.settings import override_settings
 
@@ -909,6 +910,21 @@ def test_get_pool_follows_ollama_host(fake, caplog):
         ]
         assert old.closed
         lease.__exit__(None, None, None)
+
+
+def test_get_pool_and_clients_follow_the_variable_in_a_notebook(fake, monkeypatch):
+    """OLLAMA_HOST set in the process, as %env does, is heeded by the next call; an override holds against it."""
+    monkeypatch.setenv("OLLAMA_HOST", NOWHERE)
+    old = get_pool(model="fake")
+    with override_settings(OLLAMA_HOST=NOWHERE):
+        monkeypatch.setenv("OLLAMA_HOST", fake.url)
+        assert get_pool() is old
+    new = get_pool()
+    assert (new.hosts, new.model) == ((fake.url,), "fake")
+    assert call(new) == "ok"
+    assert OllamaClient().version() == fake.version
+    monkeypatch.delenv("OLLAMA_HOST")
+    assert get_pool().hosts == ("http://127.0.0.1:11434",)
 
 
 def test_get_pool_keeps_to_hosts_that_were_named(fake):
