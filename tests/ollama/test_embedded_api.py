@@ -597,6 +597,7 @@ def test_without_shift_the_answer_ends_at_the_context(post):
         ({"stop": "x"}, 'option "stop" must be of type array'),
         ({"stop": [1]}, 'option "stop" must be of an array of strings'),
         ({"use_mmap": 1}, 'option "use_mmap" must be of type boolean'),
+        ({"seed": 10**400}, 'option "seed" must be of type integer'),
     ],
 )
 def test_options_of_a_wrong_type_are_named(post, options, text):
@@ -688,6 +689,7 @@ def test_missing_and_unknown_models(post, path, model, status, text):
          "json: cannot unmarshal number into Go struct field ChatRequest.messages.content of type string"),
         (b'{"model":"m","top_logprobs":21}', "top_logprobs must be between 0 and 20"),
         (b"null", "model is required"),
+        (b'{"a":' + b"[" * 100_000, "exceeded max depth"),
         (b'{"a"}', "invalid character '}' after object key"),
         (b"{'a':1}", r"invalid character '\'' looking for beginning of object key string"),
         (b'{"a":1,}', "invalid character '}' looking for beginning of object key string"),
@@ -698,6 +700,7 @@ def test_missing_and_unknown_models(post, path, model, status, text):
         (b'{"model":1e5}', "json: cannot unmarshal number into Go struct field ChatRequest.model of type string"),
         (b'{"model":"m","top_logprobs":1.5}',
          "json: cannot unmarshal number 1.5 into Go struct field ChatRequest.top_logprobs of type int"),
+        (b'{"model":"m","tools":[5]}', "json: cannot unmarshal number into Go struct field ChatRequest.tools of type api.Tool"),
         (b'{"model":"m","messages":{}}',
          "json: cannot unmarshal object into Go struct field ChatRequest.messages of type []api.Message"),
         (b'{"model":"m","messages":[{"role":"assistant","tool_calls":[5]}]}',

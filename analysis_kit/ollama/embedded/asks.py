@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -64,6 +63,7 @@ _FIELDS: dict[str, dict[str, str]] = {
         "role": "text", "content": "text", "thinking": "text", "images": "list", "tool_calls": "list",
         "tool_name": "text", "tool_call_id": "text",
     },
+    "Tool": {"type": "text", "function": "object"},
     "ToolCall": {"id": "text", "function": "object"},
     "ToolCallFunction": {"index": "int", "name": "text", "arguments": "object"},
 }  # fmt: skip
@@ -83,6 +83,7 @@ _DEFAULTS: dict[str, Any] = {
 _RENAMED = {"num_keep": "n_keep", "num_predict": "max_tokens"}
 _LEAST_CTX = 4
 _MOST_TOP_LOGPROBS = 20
+_MOST_NUMBER = 1e300  # a float holds it
 _MOST_CTXS = 10  # an answer without a limit of its own ends at this many times the context
 
 
@@ -103,6 +104,8 @@ def parse_body(body: bytes, kind: str) -> dict[str, Any]:
         raise ApiError(400, _go_syntax_error(text, exc)) from exc
     except RecursionError as exc:
         raise ApiError(400, "exceeded max depth") from exc
+    except ValueError as exc:  # the limit on an integer's digits
+        raise ApiError(400, f"json: {exc}") from exc
     if "\\u" in text:
         value = _without_lone_surrogates(value)
     value = {} if value is None else value  # Go leaves the request as it was
@@ -130,6 +133,8 @@ def check(value: dict[str, Any], kind: str) -> dict[str, Any]:
             _check_types(function, "ToolCallFunction", kind, "messages.tool_calls.function.")
     if messages:
         request["messages"] = [_without_nulls(message) for message in messages]
+    for tool in request.get("tools", ()):
+        _check_object(tool, "Tool", kind, "tools.")
     for token in request.get("context", ()):
         if not isinstance(token, int) or isinstance(token, bool):
             raise ApiError(400, _mismatch(token, kind, "context", "int"))
@@ -148,7 +153,7 @@ def keep_alive_s(request: Mapping[str, Any]) -> float | None:
         raise ApiError(400, f"Unsupported type: '{kind}'")
     try:
         return life_s(duration_s(value) if isinstance(value, str) else float(value))
-    except ValueError as exc:
+    except (ValueError, OverflowError) as exc:
         raise ApiError(400, str(exc)) from exc
 
 
@@ -204,7 +209,7 @@ def _flag(key: str, value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST_NUMBER
 
 
 _OPTIONS: dict[str, Callable[[str, Any], Any]] = {

@@ -141,14 +141,16 @@ class Generation:
     async def _put_prompt(
         self, seat: Seat, body: dict[str, Any], ctx: int, *, truncate: bool, shift: bool
     ) -> None:
-        """Put what ``generate`` asks into llama.cpp's request: as a chat where that is possible, else as a prompt.
+        """Put what ``generate`` asks into llama.cpp's request: as a prompt, or as a chat where only that will do.
 
-        Its chat endpoint translates any schema, tells thinking from answer, and renders by itself.
+        Its chat endpoint translates any schema and tells thinking from answer; a prompt is not rendered a second time
+        for the reply's ``context``.
         """
         request, prompt = self.request, self.request["prompt"]
         as_chat = body | self._template_options() | {"messages": self._messages()}
-        plain = not request.get("raw") and not request.get("context")
-        if plain and surely_fits(as_chat, ctx):
+        to_chat = "json_schema" in body or "thinking" in self.runner.model.capabilities
+        to_chat = to_chat and not request.get("raw") and not request.get("context")
+        if to_chat and surely_fits(as_chat, ctx):
             body |= as_chat
             return
         if not request.get("raw") or "json_schema" in body:
@@ -160,7 +162,7 @@ class Generation:
         if keep >= 0 and self.runner.model.header.metadata.get("tokenizer.ggml.add_bos_token"):
             keep += 1
         fitted = await fit_prompt(seat.inner, prompt, ctx, keep=keep, truncate=truncate, shift=shift)
-        if plain and fitted is prompt:
+        if to_chat and fitted is prompt:
             body |= as_chat
             return
         if "json_schema" in body:

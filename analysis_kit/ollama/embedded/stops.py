@@ -30,7 +30,7 @@ class Stops:
         held = self._held + text
         ends = [at for stop in self._texts if (at := held.find(stop)) >= 0]
         self.found = bool(ends)
-        kept = 0 if ends else max(map(self._overlap, self._texts, [held] * len(self._texts)), default=0)
+        kept = 0 if ends else max((_overlap(stop, held) for stop in self._texts), default=0)
         out = held[: min(ends)] if ends else held[: len(held) - kept]
         self._held = held[len(held) - kept :]
         return out
@@ -39,12 +39,6 @@ class Stops:
         """Return what is held back: at the end it is part of the answer after all."""
         rest, self._held = self._held, ""
         return rest
-
-    @staticmethod
-    def _overlap(stop: str, text: str) -> int:
-        """Return how many of the last characters of ``text`` are the first of ``stop``."""
-        most = min(len(stop) - 1, len(text))
-        return next((size for size in range(most, 0, -1) if text.endswith(stop[:size])), 0)
 
 
 class Repeats:
@@ -59,3 +53,9 @@ class Repeats:
         token = token.strip()
         self._token, self._count = token, self._count + 1 if token == self._token else 0
         return self._count > _MOST_REPEATS
+
+
+def _overlap(stop: str, text: str) -> int:
+    """Return how many of the last characters of ``text`` are the first of ``stop``."""
+    most = min(len(stop) - 1, len(text))
+    return next((size for size in range(most, 0, -1) if text.endswith(stop[:size])), 0)
