@@ -202,6 +202,12 @@ def test_context_goes_on_where_the_last_answer_ended(post):
     assert second["prompt_eval_count"] >= alone["prompt_eval_count"] + len(first["context"]) - 2
     assert second["context"][: len(first["context"])] == first["context"]
     assert "context" not in post("/api/generate", {**ask, "raw": True}).json()
+    ask = {"prompt": "Count: 1 2 3, é, 日本", "stream": False, "options": {**GREEDY, "num_predict": 20}}
+    once, again = (post("/api/generate", ask).json() for _ in range(2))
+    assert once["context"] == again["context"]
+    assert len(once["context"]) == once["prompt_eval_count"] + once["eval_count"] - (
+        once["done_reason"] == "stop"
+    )
 
 
 def test_same_seed_same_answer_other_seed_other_answer(post):

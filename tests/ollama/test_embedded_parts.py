@@ -913,6 +913,29 @@ def test_a_kept_connection_is_used_again_and_a_lost_one_replaced():
     assert all("Authorization: Bearer k" in head for head, _ in listener.asked)
 
 
+def test_a_piece_that_was_met_before_is_not_asked_about_again():
+    """Each piece of an answer is asked about once, one at a time, and again only where that failed."""
+    refused = {"error": {"code": 500, "message": "busy"}}
+    listener = Listener(
+        *((reply, False) for reply in ({"tokens": [1]}, refused, {"tokens": [2]}, {"tokens": [3]}))
+    )
+
+    async def questions(inner):
+        first, *rest = await asyncio.gather(*map(inner.piece_tokens, "aba"), return_exceptions=True)
+        assert isinstance(rest[0], LlamaError)
+        return [
+            first,
+            rest[1],
+            await inner.piece_tokens("b"),
+            await inner.piece_tokens("c"),
+            await inner.piece_tokens("b"),
+        ]
+
+    assert listener.ask(questions) == [[1], [1], [2], [3], [2]]
+    assert listener.connections == 1
+    assert len(listener.asked) == 4
+
+
 @pytest.mark.parametrize(
     ("replies", "status", "words"),
     [

@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
@@ -53,7 +53,8 @@ class Generation:
         self.keep_alive_s = asks.keep_alive_s(request)
         self.think = asks.think_of(request)
         self._tool_calls: dict[int, dict[str, Any]] = {}
-        self._text: list[str] = []
+        self._pieces: list[str] = []
+        self._learn: Callable[[str], object] | None = None
         self._repeats = Repeats()
         if self.wants_unload:
             return
@@ -96,6 +97,7 @@ class Generation:
                     yield self._piece("") | {"_debug_info": {"rendered_template": rendered}}
                     return
                 before = self._context_before(seat, body)
+                self._learn = seat.inner.piece_tokens if before is not None and self._by_pieces else None
                 async with aclosing(seat.stream(body, chat=as_chat)) as chunks:
                     async for chunk in chunks:
                         for choice in chunk.get("choices", ()):
@@ -221,7 +223,9 @@ class Generation:
         logprobs = [self._logprob(item) for item in (choice.get("logprobs") or {}).get("content") or ()]
         if not (text or thinking or logprobs):
             return None
-        self._text.append(text)
+        self._pieces.append(text)
+        if self._learn is not None:
+            self._learn(text)
         piece = self._piece(text, thinking)
         return piece | {"logprobs": logprobs} if logprobs else piece
 
@@ -263,8 +267,17 @@ class Generation:
         """Return the tokens of prompt and answer, which a later request may send back."""
         if before is None:
             return {}
-        answer = await seat.inner.tokenize("".join(self._text), special=False)
-        return {"context": [*await before, *answer]}
+        if self._by_pieces:
+            # each is a token's text, most were met before, and the others were asked about while the answer went on
+            parts = [await asyncio.shield(seat.inner.piece_tokens(piece)) for piece in self._pieces]
+        else:
+            parts = [await seat.inner.tokenize("".join(self._pieces), special=False)]
+        return {"context": [*await before, *(token for part in parts for token in part)]}
+
+    @property
+    def _by_pieces(self) -> bool:
+        """Whether a piece of text has the same tokens alone: with byte-level BPE; others put a blank before a text."""
+        return self.runner.model.header.metadata.get("tokenizer.ggml.model") == "gpt2"
 
     def _logprob(self, item: Mapping[str, Any]) -> dict[str, Any]:
         out = {key: item[key] for key in ("token", "logprob", "bytes") if key in item}

@@ -14,6 +14,7 @@ from typing import Any
 
 from analysis_kit.ollama.embedded.llama import Llama, LlamaError, error_of
 
+_MOST_PIECES = 1 << 16
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 
 
@@ -39,11 +40,28 @@ class Inner:
             "Content-Type: application/json\r\nContent-Length: "
         )
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._pieces: dict[str, asyncio.Task[list[int]]] = {}
+        self._one_piece = asyncio.Lock()
 
     async def tokenize(self, text: str, *, special: bool = True) -> list[int]:
         """Return the tokens of ``text``; ``special``: with the marks that the model wants around a prompt."""
         body = {"content": text, "add_special": special, "parse_special": True}
         return [int(token) for token in (await self._post("/tokenize", body))["tokens"]]
+
+    def piece_tokens(self, piece: str) -> asyncio.Task[list[int]]:
+        """Return the tokens of a piece of an answer, on their way; a piece that was met before is not asked about again."""
+        if len(self._pieces) > _MOST_PIECES:
+            self._pieces.clear()
+        task = self._pieces.get(piece)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = self._pieces[piece] = asyncio.ensure_future(self._ask_piece(piece))
+            # an answer may end without it
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return task
+
+    async def _ask_piece(self, piece: str) -> list[int]:
+        async with self._one_piece:  # llama.cpp has few threads for connections
+            return await self.tokenize(piece, special=False)
 
     async def detokenize(self, tokens: Sequence[int]) -> str:
         """Return the text of ``tokens``."""
