@@ -1,12 +1,16 @@
-"""Before a run: what it will cost is said when it is long."""
+"""Before a run, what it will cost is said when it is long; in it, nothing is paid for twice."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 
-from fakes.ollama import FakeOllama
+import pytest
+from fakes.ollama import FakeOllama, Play
 
 import analysis_kit as ak
+from analysis_kit.analyzers.inflight import InFlight
 from analysis_kit.monitor.monitor import reset_monitor
 
 ANSWER = json.dumps({"label": "neutral", "score": 0.0, "confidence": 0.5})
@@ -29,3 +33,35 @@ def test_a_short_run_says_nothing():
     with FakeOllama(slots=4, answer=lambda _request: ANSWER) as fake:
         run = ak.run_async(ak.analyze({"a": "Text."}, "sentiment", hosts=fake.url, dashboard=False))
     assert run.notices == []
+
+
+@pytest.mark.parametrize("runs", [1, 2], ids=["in one run", "in two runs"])
+def test_identical_units_in_flight_are_asked_once(runs, monkeypatch):
+    """Four workers come with one question at the same time: the model is asked once, and each has its row."""
+    gate, waiting, wait = threading.Event(), [], InFlight._wait
+
+    def counted(flight):
+        waiting.append(flight)
+        if len(waiting) == 3:
+            gate.set()
+        wait(flight)
+
+    monkeypatch.setattr(InFlight, "_wait", staticmethod(counted))
+    texts = {f"unit {number}": "Revenue grew." for number in range(4 // runs)}
+
+    async def together(url):
+        made = [
+            ak.analyze(texts, "sentiment", hosts=url, max_workers=4, dashboard=False) for _ in range(runs)
+        ]
+        await asyncio.gather(*map(finished, made))
+        return made
+
+    async def finished(run):
+        await run
+
+    with FakeOllama(slots=4, answer=lambda _request: ANSWER) as fake:
+        for path in ("/api/chat", "/api/generate"):
+            fake.script(path, Play(text=ANSWER, gate=gate))
+        made = ak.run_async(together(fake.url))
+        assert len(fake.asked("/api/chat")) + len(fake.asked("/api/generate")) == 1
+    assert sum(run.counts()["done"] for run in made) == 4
