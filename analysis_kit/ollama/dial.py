@@ -8,6 +8,7 @@ thread and not one for each request.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import threading
@@ -17,6 +18,7 @@ from concurrent.futures import Future, wait
 from typing import Any, Protocol
 
 from urllib3.util.connection import allowed_gai_family
+from urllib3.util.wait import wait_for_write
 
 #: An event cannot wait for two things; a look at the abort every so many seconds keeps a cancel well within its second.
 LOOK_S = 0.05
@@ -65,21 +67,41 @@ def dial(
         if left_s <= 0:
             raise TimeoutError(f"no time was left to try {address[0]}") from failure
         sock = socket.socket(family, kind, protocol)
-        watch.opened(sock)  # from here on an abort ends the connect
+        watch.opened(sock)
         try:
             for option in options:
                 sock.setsockopt(*option)
-            sock.settimeout(left_s)
             if source is not None:
                 sock.bind(source)
-            sock.connect(address)
-        except OSError as exc:
-            failure = exc
+            _connect(sock, address, deadline, watch)
+        except BaseException as exc:
             watch.opened(None)
             sock.close()
+            if not isinstance(exc, OSError):
+                raise
+            failure = exc
         else:
             return sock
-    raise failure
+    try:
+        raise failure
+    finally:
+        del failure  # it holds this frame, and the frame it
+
+
+def _connect(sock: socket.socket, address: Any, deadline: float, watch: Watch) -> None:
+    # not by sock.connect(): an abort that comes just before it would find nothing to end
+    sock.setblocking(False)
+    failed = sock.connect_ex(address)
+    if failed in {errno.EINPROGRESS, errno.EWOULDBLOCK}:
+        while not wait_for_write(sock, max(0.0, min(deadline - time.monotonic(), LOOK_S))):
+            if watch.aborted:
+                raise OSError("the call was aborted")
+            if time.monotonic() >= deadline:
+                raise TimeoutError("timed out")
+        failed = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if failed:
+        raise OSError(failed, os.strerror(failed))
+    sock.settimeout(max(LOOK_S, deadline - time.monotonic()))
 
 
 def _addresses(host: str, port: int, deadline: float, watch: Watch) -> list[Any]:

@@ -199,7 +199,9 @@ class _Watched(HTTPConnection):
             )
         except TimeoutError as exc:
             raise urllib3.exceptions.ConnectTimeoutError(self, str(exc)) from exc
-        except (OSError, UnicodeError) as exc:
+        except UnicodeError as exc:  # a label of the name is empty, or too long
+            raise urllib3.exceptions.LocationParseError(self._dns_host) from exc
+        except OSError as exc:
             raise urllib3.exceptions.NewConnectionError(self, str(exc)) from exc
 
     def connect(self) -> None:
