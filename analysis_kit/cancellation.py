@@ -85,7 +85,7 @@ class CancelToken:
                 callback()
             except Exception:  # noqa: BLE001
                 # one broken abort must not keep the others from being reached
-                _log.exception("an abort callback failed")
+                _log.exception("an abort callback failed", extra={"callback": repr(callback)})
 
     def raise_if_cancelled(self) -> None:
         """Raise the cancelling error if there is one."""

@@ -110,7 +110,8 @@ def emit(event: Event) -> None:
         try:
             listener(event)
         except Exception:  # noqa: BLE001 - a listener is a stranger
-            _log.exception("an event listener failed on %s", type(event).__name__)
+            kind = type(event).__name__
+            _log.exception("an event listener failed on %s", kind, extra={"event": kind})
 
 
 def subscribe(listener: Listener) -> Callable[[], None]:

@@ -183,6 +183,14 @@ class _Retry:
         _log.info(
             "%s: attempt %d of %d failed (%s: %s); the next follows in %.2f s",
             *(self.name, self.number, self.policy.max_attempts, kind, exc, wait_s),
+            extra={
+                "operation": self.name,
+                "attempt": self.number,
+                "attempts": self.policy.max_attempts,
+                "wait_s": wait_s,
+                "error_type": kind,
+                "error": str(exc),
+            },
         )
         events.emit(events.RetryScheduled(self.name, self.number, wait_s, kind))
 

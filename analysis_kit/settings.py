@@ -246,6 +246,7 @@ def _refuse_misspelt(environment: Mapping[str, Any]) -> None:
                 "%s is no setting of this package and is passed over; known are: %s",
                 variable,
                 ", ".join(PREFIX + known for known in Settings.model_fields),
+                extra={"variable": variable},
             )
 
 

@@ -1,13 +1,19 @@
 """The command line's logging: levels, and JSON lines with the fields given by ``extra=``."""
 
+import ast
+import io
 import json
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from fakes.ollama import FakeOllama
 
-from analysis_kit.errors import ConfigurationError
+import analysis_kit
+from analysis_kit.container import DIContainer
+from analysis_kit.errors import ConfigurationError, OllamaError
 from analysis_kit.logs import JsonFormatter, configure_logging
 
 
@@ -78,3 +84,111 @@ def test_importing_the_package_adds_no_handler():
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.split() == ["0", "0"]
+
+
+def test_every_module_logs_under_its_own_name_with_fields():
+    """Each module's logger is ``logging.getLogger(__name__)``, and each of its records carries its facts by ``extra=``."""
+    loggers, bare = set(), []
+    for path in Path(analysis_kit.__file__).parent.rglob("*.py"):
+        if path.name == "logs.py":  # configures the package's logger, and has no records of its own
+            continue
+        for call in (
+            node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)
+        ):
+            text = ast.unparse(call.func)
+            if text.endswith("getLogger"):
+                loggers.add(ast.unparse(call))
+            elif text.startswith("_log.") and "extra" not in {each.arg for each in call.keywords}:
+                bare.append(f"{path.name}:{call.lineno}")
+    assert loggers == {"logging.getLogger(__name__)"}
+    assert not bare
+
+
+@pytest.fixture
+def lines(logger, monkeypatch):
+    """Return the JSON lines so far, by their logger's last name."""
+    from analysis_kit.monitor.monitor import reset_monitor
+    from analysis_kit.ollama.pool import reset_pool
+
+    monkeypatch.delenv("OLLAMA_HOST", raising=False)
+    configure_logging("DEBUG", json=True)
+    logger.handlers[0].setStream(stream := io.StringIO())
+
+    def read():
+        found = map(json.loads, stream.getvalue().splitlines())
+        return {each["logger"].rpartition(".")[2]: each for each in found}
+
+    yield read
+    reset_pool()
+    reset_monitor()
+
+
+def test_a_resize_is_logged_with_its_sizes(lines):
+    """The record of `get_pool` with another size has the pool's name and the new sizes."""
+    from analysis_kit.ollama.pool import get_pool
+
+    get_pool(2, hosts="127.0.0.1:9")
+    get_pool(3, 5)
+    line = lines()["pool"]
+    assert (line["pool_size"], line["max_overflow"], line["level"]) == (3, 5, "INFO")
+    assert line["pool"] == get_pool().name
+
+
+def test_a_retry_is_logged_with_attempts_and_wait(lines):
+    """The record of a failed attempt says which of how many, what failed, and how long the wait is."""
+    from analysis_kit.retry import exponential_backoff_retry
+
+    tries = []
+
+    @exponential_backoff_retry(max_attempts=3, base_s=0.001)
+    def flaky():
+        tries.append(1)
+        if len(tries) < 2:
+            raise OllamaError("busy", status=503)
+        return "well"
+
+    assert flaky() == "well"
+    line = lines()["retry"]
+    assert (line["attempt"], line["attempts"], line["error_type"]) == (1, 3, "OllamaError")
+    assert line["wait_s"] >= 0
+    assert "flaky" in line["operation"]
+
+
+def test_a_leak_is_logged_with_pool_host_and_time(lines):
+    """The record of a slot that is not given back says which pool, which host, who holds it and for how long."""
+    from analysis_kit.ollama.pool import OllamaConnectionPool
+
+    with FakeOllama() as server, OllamaConnectionPool(1, 0, hosts=server.url, leak_after_s=0.001) as pool:
+        with pool.get_connection():
+            while not pool.get_stats()["leaked"]:
+                pass
+        line = lines()["connection_pool"]
+    assert (line["pool"], line["host"]) == (pool.name, server.url)
+    assert line["held_s"] >= 0.001
+    assert line["holder"].startswith("MainThread")
+
+
+def test_a_slow_operation_and_a_service_registered_again_are_logged_with_fields(lines):
+    """An alert has operation, seconds and threshold; a registration that replaces one has its generation."""
+    from analysis_kit.monitor.monitor import PerformanceMonitor
+
+    with PerformanceMonitor(alert_threshold=1e-9).measure("slow step"):
+        pass
+    container = DIContainer()
+    container.register_singleton("clock", instance=1)
+    container.register_singleton("clock", instance=2)
+    found = lines()
+    assert found["recorder"]["operation"] == "slow step"
+    assert found["recorder"]["took_s"] > found["recorder"]["threshold_s"] == 1e-9
+    assert (found["container"]["service"], found["container"]["generation"]) == ("clock", 2)
+
+
+def test_a_runs_records_have_fields(lines):
+    """A notice of a run says how many units and rows it has."""
+    from analysis_kit import analyze, run_async
+
+    run_async(analyze({"one": "Revenue rose by 5 percent.", "two": "We are pleased."}))
+    line = lines()["analysis"]
+    assert line["level"] == "WARNING"
+    assert line["units"] == 2
+    assert line["rows"] >= 2

@@ -68,7 +68,9 @@ def _sqlite(name: str, max_bytes: int) -> ResultCache:
         return ResultCache(SQLiteStore(path, max_bytes=max_bytes))
     except SQLiteStore.errors as exc:
         _log.warning(
-            "the cache %s cannot be opened (%s); answers are kept in memory for this session", path, exc
+            "the cache %s cannot be opened (%s); answers are kept in memory for this session",
+            *(path, exc),
+            extra={"path": str(path), "error": str(exc)},
         )
         return ResultCache()
 

@@ -187,7 +187,8 @@ class ResultCache:
         if self._unsaved:
             self._pauses.pop("writes", None)
             if not self._stored([]):
-                _log.warning("%d answers could not be kept at %s", len(self._unsaved), self._store.place)
+                facts = {"answers": len(self._unsaved), "place": self._store.place}
+                _log.warning("%(answers)d answers could not be kept at %(place)s", facts, extra=facts)
         if self._used:
             self._tidy()
         with contextlib.suppress(*self._store.errors):  # it failed before, and said so then
@@ -253,7 +254,10 @@ class ResultCache:
             self._fails("reads", store, exc)
             return None
         except ValueError:
-            _log.warning("an entry of the cache at %s is no JSON; it counts as missing", store.place)
+            facts = {"place": store.place}
+            _log.warning(
+                "an entry of the cache at %(place)s is no JSON; it counts as missing", facts, extra=facts
+            )
             return None
         if self._pauses:
             self._works("reads", store)
@@ -327,16 +331,15 @@ class ResultCache:
         if first:
             _log.warning(
                 "the cache at %s fails (%s: %s); the run goes on, and new answers are kept in memory until it is back",
-                store.place,
-                type(exc).__name__,
-                exc,
+                *(store.place, type(exc).__name__, exc),
+                extra={"place": store.place, "way": way, "error": str(exc), "pause_s": pause_s},
             )
 
     def _works(self, way: str, store: Store) -> None:
         with self._lock:
             back = self._pauses.pop(way, None) is not None and not self._pauses
         if back:
-            _log.info("the cache at %s is back", store.place)
+            _log.info("the cache at %s is back", store.place, extra={"place": store.place})
 
 
 _caches: weakref.WeakSet[ResultCache] = weakref.WeakSet()

@@ -228,6 +228,7 @@ class SQLiteStore:
             self.path,
             exc,
             aside.name,
+            extra={"path": str(self.path), "aside": str(aside), "error": str(exc)},
         )
 
     def _many(self, statement: str, rows: list[tuple[Any, ...]]) -> None:

@@ -266,7 +266,10 @@ class DIContainer(Scope):
         try:
             drive(self.leave(tails, (None, None, None), wait=False))
         except ContainerError:
-            _log.warning("what was replaced could not be disposed", exc_info=True)
+            services = [name_of(tail.recipe.key) for tail in tails]
+            _log.warning(
+                "what was replaced could not be disposed", exc_info=True, extra={"services": services}
+            )
 
     def _forget(self) -> None:
         with self._lock:

@@ -304,7 +304,7 @@ class Scope:
         fatal = next((exc for _, exc in failed if not isinstance(exc, Exception)), None)
         if fatal is None and body[1] is None:
             raise ContainerError(message) from failed[0][1]
-        _log.warning(message, extra={"failed": [name for name, _ in failed], "services": len(tails)})
+        _log.warning(message, extra={"services": [name for name, _ in failed]})
         if fatal is not None:
             raise fatal  # an interrupt or a cancel that came while disposing
         body[1].add_note(message)

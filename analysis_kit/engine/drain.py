@@ -214,16 +214,22 @@ class Run(Board):
 
     def _leave_behind(self, flights: Sequence[Flight]) -> None:
         """Give units up that cannot be stopped: their results will be dropped."""
-        names = []
+        left = []
         for flight in flights:
             task = flight.item[1]
             if self.land(flight, error=flight.token.error or self.stopping):
                 flight.abandon()
-                names.append(f"{task.analyzer} on {task.unit!r}")
-        if names:
+                left.append((task.analyzer, task.unit))
+        if left:
+            names = ", ".join(f"{analyzer} on {unit!r}" for analyzer, unit in left)
             _log.warning(
                 "%d unit(s) were stopped and have not ended after %.1f s; they are left behind and their results dropped: %s",
-                *(len(names), GRACE_S, ", ".join(names)),
+                *(len(left), GRACE_S, names),
+                extra={
+                    "waited_s": GRACE_S,
+                    "analyzers": [analyzer for analyzer, _ in left],
+                    "units": [unit for _, unit in left],
+                },
             )
 
     async def _settle(self, exc: BaseException) -> None:

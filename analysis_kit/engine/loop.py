@@ -176,7 +176,12 @@ def _end(loop: asyncio.BaseEventLoop, run: object, task: asyncio.Task[Any]) -> N
             loop.run_until_complete(asyncio.wait(left, timeout=END_S))
     for each in {task, *ours}:
         if not each.done():
-            _log.warning("a task did not end within %.0f s of its cancel and is left: %r", END_S, each)
+            facts = {"waited_s": END_S, "task": repr(each)}
+            _log.warning(
+                "a task did not end within %(waited_s).0f s of its cancel and is left: %(task)s",
+                facts,
+                extra=facts,
+            )
         elif not each.cancelled():
             each.exception()  # seen: an interrupted task keeps the interrupt that the loop has raised already
 

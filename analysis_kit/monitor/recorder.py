@@ -160,6 +160,7 @@ class Recorder:
                 "Put what varies into metadata, not into the name",
                 MAX_NAMES,
                 OTHER,
+                extra={"operations": MAX_NAMES},
             )
         return operation
 
@@ -245,7 +246,12 @@ class Recorder:
             self._alerts.append(alert)
             self._alert_count += 1
             callbacks = self._callbacks
-        _log.info("%s took %.2f s; the alert threshold is %.2f s", name, seconds, alert.threshold_s)
+        facts = {"operation": name, "took_s": seconds, "threshold_s": alert.threshold_s}
+        _log.info(
+            "%(operation)s took %(took_s).2f s; the alert threshold is %(threshold_s).2f s",
+            facts,
+            extra=facts,
+        )
         if here.alerting:  # the callback itself measures something slow
             return
         here.alerting = True
@@ -254,7 +260,7 @@ class Recorder:
                 try:
                     callback(alert)
                 except Exception:  # noqa: BLE001 - a subscriber is a stranger, and must not break what it watches
-                    _log.exception("a subscriber to alerts failed on %r", name)
+                    _log.exception("a subscriber to alerts failed on %r", name, extra={"operation": name})
         finally:
             here.alerting = False
 

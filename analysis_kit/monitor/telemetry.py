@@ -143,6 +143,7 @@ class OpenTelemetryExporter:
                     "%d measurements of %r were dropped before they could be sent; send more often",
                     due - len(new),
                     each.name,
+                    extra={"dropped": due - len(new), "operation": each.name},
                 )
             self._sent[each.name] = each.count
             self._send(each, new)

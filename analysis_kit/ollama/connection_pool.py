@@ -264,7 +264,8 @@ class OllamaConnectionPool:
                 try:
                     slot.client.version(within_s=PROBE_S)
                 except OllamaError as exc:
-                    _log.info("the pool %r replaces a connection that does not answer: %s", self.name, exc)
+                    facts = {"pool": self.name, "host": slot.host.name, "error": str(exc)}
+                    _log.info("pool %(pool)r replaces a silent connection: %(error)s", facts, extra=facts)
                     self.renew(slot, "discarded")
         except BaseException:
             if placed:
@@ -347,7 +348,8 @@ class OllamaConnectionPool:
             with self.queue.lock:
                 self.counts["leaked"] += 1
             who = slot.describe(now, thread_names())
-            _log.warning("the pool %r has a slot that is not given back: %s", self.name, who)
+            facts = {"pool": self.name, "host": slot.host.name, "held_s": now - slot.since, "holder": who}
+            _log.warning("pool %(pool)r has a slot that is not given back: %(holder)s", facts, extra=facts)
         self.look_at = due
 
     def told(self, wait_s: float, host: str, *, ok: bool = True) -> None:

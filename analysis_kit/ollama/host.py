@@ -170,7 +170,9 @@ def _split(hostport: str) -> tuple[str, str | None]:
 def _port(text: str, *, default: int) -> int:
     if text.isascii() and text.isdigit() and 0 < int(text) <= _MAX_PORT:
         return int(text)
-    _log.warning("%r is no port to connect to; using %d", text, default)
+    _log.warning(
+        "%r is no port to connect to; using %d", text, default, extra={"given": text, "port": default}
+    )
     return default
 
 

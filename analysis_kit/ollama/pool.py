@@ -80,6 +80,7 @@ def get_pool(
             ", ".join(live.hosts),
             ", ".join(before.hosts),
             ", which was shut down" if before.closed else "",
+            extra={"hosts": list(live.hosts), "replaced_hosts": list(before.hosts)},
         )
         before.retire()
     _change(live, given)
@@ -141,7 +142,7 @@ def _change(pool: OllamaConnectionPool, given: dict[str, Any]) -> None:
         if name in changed:
             setattr(pool, name, changed[name])
     said = ", ".join(f"{name} {before[name]} -> {value}" for name, value in changed.items())
-    _log.info("the live pool %r was changed: %s", pool.name, said)
+    _log.info("the live pool %r was changed: %s", pool.name, said, extra={"pool": pool.name, **changed})
 
 
 atexit.register(reset_pool)

@@ -214,7 +214,9 @@ class Transport:
             reused = not (line.fresh or line.connecting)
             if not reused or line.received or not line.again():
                 raise
-            _log.debug("%s closed a kept connection; sending anew", self.base_url)
+            _log.debug(
+                "%s closed a kept connection; sending anew", self.base_url, extra={"host": self.base_url}
+            )
             return self._send(prepared)
 
     def _send(self, prepared: requests.PreparedRequest) -> requests.Response:
@@ -288,7 +290,8 @@ class _Flight:
                 BUFFER_BYTES, decode_content=True
             )
         except (urllib3.exceptions.HTTPError, OSError) as exc:
-            _log.debug("%s did not end its response after the answer: %s", self._transport.base_url, exc)
+            host = self._transport.base_url
+            _log.debug("%s did not end its response: %s", host, exc, extra={"host": host, "error": str(exc)})
 
     def parse(self, data: bytes) -> dict[str, Any]:
         """Return the JSON object that ``data`` is."""

@@ -250,7 +250,7 @@ class AnalysisRun:
     def _say(self, notice: str) -> None:
         if notice not in self.notices:
             self.notices.append(notice)
-            _log.warning("%s", notice)
+            _log.warning("%s", notice, extra={"units": len(self.units), "rows": len(self._rows)})
 
     # -- after ----------------------------------------------------------------------------------------------------
 

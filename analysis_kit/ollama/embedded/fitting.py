@@ -69,8 +69,11 @@ async def fit_chat(inner: Inner, body: dict[str, Any], ctx: int, *, truncate: bo
     kept = without(low)
     if (left := len(await inner.prompt_tokens(kept))) >= ctx:
         raise _too_long(left, ctx)
+    facts = {"dropped": low, "messages": len(messages), "kept_tokens": left, "prompt_tokens": tokens}
     _log.warning(
-        "dropped the %d oldest messages of %d: %d of %d tokens stay", low, len(messages), left, tokens
+        "dropped the %(dropped)d oldest messages of %(messages)d: %(kept_tokens)d of %(prompt_tokens)d tokens stay",
+        facts,
+        extra=facts,
     )
     return kept
 
@@ -97,7 +100,10 @@ async def fit_prompt(
     keep = ctx - 1 if keep < 0 else min(keep, ctx - 1)
     room = min(ctx - 1, keep + max(1, (ctx - keep) // 2))
     last = room - keep
+    facts = {"prompt_tokens": len(tokens), "kept_tokens": room, "first": keep, "last": last}
     _log.warning(
-        "cut a prompt of %d tokens to %d: its first %d and its last %d", len(tokens), room, keep, last
+        "cut a prompt of %(prompt_tokens)d tokens to %(kept_tokens)d: its first %(first)d and its last %(last)d",
+        facts,
+        extra=facts,
     )
     return [*tokens[:keep], *(tokens[-last:] if last else ())]

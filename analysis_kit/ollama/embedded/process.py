@@ -161,7 +161,9 @@ class EmbeddedOllama:
                     raise OllamaUnreachableError(
                         f"{crash} It was started again once already; stop() it to begin anew."
                     )
-                _log.warning("%s Starting it again.", crash)
+                _log.warning(
+                    "%s Starting it again.", crash, extra={"crash": crash, "restarts": self._restarts + 1}
+                )
                 self._restarts += 1
             require("xllamacpp", extra="local", purpose="the embedded model")
             if not self._config["models"]:
@@ -170,6 +172,7 @@ class EmbeddedOllama:
                 _log.warning(
                     "the embedded server listens on %s: whoever reaches this machine can use it, there is no password",
                     self._config["listen"],
+                    extra={"listen": self._config["listen"]},
                 )
             self._child, self._port = Child.start({**self._config, "port_before": self._port})
             return self

@@ -39,7 +39,10 @@ def served_path() -> Path:
     try:
         write_q8_0(source, fast)
     except OSError as exc:  # a full disk costs speed, nothing else
-        _log.warning("serving %s as it is: its faster form could not be written: %s", source.name, exc)
+        facts = {"model": source.name, "path": str(fast), "error": str(exc)}
+        _log.warning(
+            "serving %(model)s as it is: %(path)s could not be written: %(error)s", facts, extra=facts
+        )
         return source
     return fast
 

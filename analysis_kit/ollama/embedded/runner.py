@@ -265,7 +265,12 @@ class Runner:
         self._keep_alive_s = self._first_keep_alive_s
         self._load_span = (started, time.monotonic_ns())
         self._start_timer()  # whoever asked for the model may be gone by now
-        _log.info("loaded %s in %.2f s: %s", self.model.name, (self._load_span[1] - started) / 1e9, shape)
+        facts = {
+            "model": self.model.name,
+            "load_s": (self._load_span[1] - started) / 1e9,
+            "shape": str(shape),
+        }
+        _log.info("loaded %(model)s in %(load_s).2f s: %(shape)s", facts, extra=facts)
 
     async def _free(self) -> None:
         self._stop_timer()
@@ -274,7 +279,7 @@ class Runner:
             self._inner.close()
         if llama is not None:
             await asyncio.get_running_loop().run_in_executor(self.threads, llama.close)
-            _log.info("unloaded %s", self.model.name)
+            _log.info("unloaded %s", self.model.name, extra={"model": self.model.name})
 
     def _start_timer(self) -> None:
         self._idle_since = datetime.now(UTC)
