@@ -107,6 +107,10 @@ class _Tails(list[_Tail]):
             warnings.warn(f"a scope or container was dropped, but never closed: {what}", ResourceWarning, 2)
 
 
+_NONE: list[_Tail] = []  # these two are shared, and never changed
+_CLOSED: dict[Hashable, Callable[[Any], Any]] = {}
+
+
 class Scope:
     """Services of one piece of work, a document or a task; leaving ``with`` or ``async with`` disposes them.
 
@@ -118,7 +122,7 @@ class Scope:
     def __init__(self, root: Any) -> None:
         self._made: dict[frozenset[Recipe], Any] = {}
         self._building: dict[frozenset[Recipe], _Construction] = {}
-        self._tails: list[_Tail] = []
+        self._tails: list[_Tail] = _NONE
         self._root = root
         self._calls: dict[Hashable, Callable[[Any], Any]] = root._scope_calls
         self._open = True
@@ -178,7 +182,7 @@ class Scope:
         await self.leave(self._tails[:], body, wait=True)
 
     def _shut(self) -> None:
-        self._open, self._calls = False, {}
+        self._open, self._calls = False, _CLOSED
         self._made.clear()  # forgotten before it is disposed, so that nobody is handed a closed service
 
     def _resolve_first(self, key: Hashable) -> Any:
