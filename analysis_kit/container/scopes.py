@@ -9,7 +9,7 @@ import logging
 import threading
 import warnings
 from collections.abc import Callable, Coroutine, Hashable, Iterator
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import Any, NamedTuple, Self, TypeVar, overload
 
 from analysis_kit.container.wiring import NOTHING, Lifetime, Plan, Recipe, circular, name_of
@@ -17,6 +17,7 @@ from analysis_kit.errors import CaptiveDependencyError, ContainerError
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+_TRANSIENT = Lifetime.TRANSIENT  # an enum's member costs a search each time it is named
 _GENERATORS = (
     contextlib.ContextDecorator,
     contextlib.AsyncContextDecorator,
@@ -75,13 +76,6 @@ class _Construction:
             yield other.done
         finally:
             _waiting.discard(self)
-
-    def end(self, token: Token[Any]) -> None:
-        """Let those go on who wait."""
-        _innermost.reset(token)
-        self.over = True
-        if self.done is not None:
-            self.done.set_result(None)
 
 
 _innermost: ContextVar[_Construction | None] = ContextVar("_innermost", default=None)
@@ -209,10 +203,10 @@ class Scope:
             self._calls[key] = plan.call
         return plan
 
-    def build(self, recipe: Recipe, parts: frozenset[Recipe], needs: Plan, *, plain: bool) -> Any:
+    def build(self, recipe: Recipe, parts: frozenset[Recipe], needs: Plan, plain: bool) -> Any:  # noqa: FBT001
         """Return the one object of ``recipe``, or a new transient; whoever comes first builds it, with no lock held."""
         mine = _Construction(recipe, _innermost.get())
-        once = recipe.lifetime is not Lifetime.TRANSIENT
+        once = recipe.lifetime is not _TRANSIENT
         while once and (other := self._building.setdefault(parts, mine)) is not mine:
             with mine.waiting_for(other) as done:
                 other.over or done.result()
@@ -228,14 +222,17 @@ class Scope:
         finally:
             if once:
                 del self._building[parts]
-            mine.end(token)
+            _innermost.reset(token)
+            mine.over = True
+            if mine.done is not None:
+                mine.done.set_result(None)
 
     async def abuild(self, recipe: Recipe, parts: frozenset[Recipe], needs: Plan) -> Any:
         """Do as `build` does, awaiting what must be awaited."""
         import asyncio
 
         mine = _Construction(recipe, _innermost.get())
-        mine.in_task, once = True, recipe.lifetime is not Lifetime.TRANSIENT
+        mine.in_task, once = True, recipe.lifetime is not _TRANSIENT
         while once and (other := self._building.setdefault(parts, mine)) is not mine:
             with mine.waiting_for(other) as done:
                 other.over or await asyncio.wrap_future(done)
@@ -250,7 +247,10 @@ class Scope:
         finally:
             if once:
                 del self._building[parts]
-            mine.end(token)
+            _innermost.reset(token)
+            mine.over = True
+            if mine.done is not None:
+                mine.done.set_result(None)
 
     async def _keep(self, recipe: Recipe, parts: frozenset[Recipe], value: Any, *, wait: bool) -> Any:
         """Enter ``value`` if it is a context manager, note how it is disposed, and return the service."""
@@ -281,7 +281,7 @@ class Scope:
 
     def _is_callers(self, recipe: Recipe) -> bool:
         # a transient that is merely closable goes with its scope; outside any scope it is its caller's
-        return self is self._root and recipe.lifetime is Lifetime.TRANSIENT
+        return self is self._root and recipe.lifetime is _TRANSIENT
 
     async def leave(self, tails: list[_Tail], body: tuple[Any, ...], *, wait: bool) -> None:
         """Dispose services in reverse order, all of them whatever one does; then raise what went wrong."""

@@ -211,7 +211,7 @@ def lasting(recipe: Recipe, needs: Plan, root: Any) -> Plan:
     def call(holder: Any) -> Any:
         keeper = home or holder
         value = keeper._made.get(parts, NOTHING)  # noqa: SLF001 - a plan and its holder are of one piece
-        return value if value is not NOTHING else keeper.build(recipe, parts, needs, plain=plain)
+        return value if value is not NOTHING else keeper.build(recipe, parts, needs, plain)
 
     def acall(holder: Any) -> Any:
         return (home or holder).abuild(recipe, parts, needs)
