@@ -19,7 +19,7 @@ from analysis_kit.monitor.records import Measurement
 from analysis_kit.monitor.stats import OperationStats
 from analysis_kit.monitor.summary import find_bottlenecks, html_text, repr_text, summary_text
 from analysis_kit.monitor.tables import split_table, stats_table
-from analysis_kit.monitor.timing import ForwardedTiming, here, names
+from analysis_kit.monitor.timing import ForwardedTiming, here
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -217,7 +217,6 @@ def _after_fork() -> None:
     """Begin anew in a forked child: the parent's measurements stay the parent's, its threads' locks mean nothing."""
     global _lock  # noqa: PLW0603
     _lock = threading.Lock()
-    names.clear()  # its numbers will be given to new threads
     for monitor in (_shared, _listener):
         if monitor is not None:
             monitor._lock, monitor._naming = threading.Lock(), threading.RLock()  # noqa: SLF001

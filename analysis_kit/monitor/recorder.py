@@ -14,7 +14,7 @@ from typing import Any, Final, SupportsFloat, SupportsIndex
 
 from analysis_kit.errors import ConfigurationError
 from analysis_kit.monitor.records import BATCH, Alert, Kind, Operation, Snapshot
-from analysis_kit.monitor.timing import Off, Timing, here, names
+from analysis_kit.monitor.timing import Off, Timing, here
 
 _log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class Recorder:
             )
         if error is not None:
             operation.failed = True
-        operation.raw.append((float(seconds), time(), error, names[threading.get_ident()], metadata))
+        operation.raw.extend((float(seconds), time(), error, here.thread_name, metadata))
         if operation.kind == "operation" and seconds > self.alert_threshold:
             self._alert(operation.name, seconds, metadata)
         operation.left -= 1

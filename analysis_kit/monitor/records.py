@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
@@ -16,6 +16,8 @@ from analysis_kit.monitor.stats import OperationStats, summarise_by_rank
 Kind = Literal["operation", "request", "wait"]
 Raw = tuple[float, float, str | None, str, Mapping[str, Any] | None]
 """A measurement as it is stored: seconds, end (since 1970, UTC), error type, thread, metadata."""
+
+_FIELDS = 5  # of `Raw`
 
 #: So many measurements of one operation wait before they are added up; fewer cost more, more cost memory.
 BATCH = 256
@@ -125,7 +127,10 @@ class Split:
 
 
 class Operation:
-    """All that is kept about one name. To ``raw`` anyone appends without a lock; all else is guarded by the monitor's.
+    """All that is kept about one name. ``raw`` anyone extends without a lock; all else is guarded by the monitor's.
+
+    ``raw`` holds the fields of each `Raw` one after the other: a list takes five values in one indivisible step, and
+    a tuple to hold them would cost a twentieth of a measurement, and the garbage collector a look at each.
 
     Parameters
     ----------
@@ -156,8 +161,8 @@ class Operation:
         self.name = name
         self.kind: Kind = kind
         self.owner = owner
-        self.raw: list[Raw] = []
-        self.folded = 0  # how many of raw are added up
+        self.raw: list[Any] = []
+        self.folded = 0  # how many measurements of raw are added up
         self.left = BATCH  # until it is time to fold
         self.count = 0
         self.failures = 0
@@ -177,15 +182,15 @@ class Operation:
 
     def fold(self) -> int:
         """Add up what was appended since the last time; return how much it was. The caller holds the monitor's lock."""
-        batch = self.raw[self.folded :]
-        size = len(batch)
+        batch = self.raw[self.folded * _FIELDS :]
+        size = len(batch) // _FIELDS
         if not size:
             return 0
         self.folded += size
-        durations = [raw[0] for raw in batch]
+        durations = batch[::_FIELDS]
         self.count += size
         if self.failed:  # never set back: a failure may have been marked whose measurement is yet to come
-            self.failures += size - [raw[2] for raw in batch].count(None)
+            self.failures += size - batch[2::_FIELDS].count(None)
         self.total += sum(durations)
         low, high = min(durations), max(durations)
         self.shortest = min(self.shortest, low)
@@ -195,7 +200,7 @@ class Operation:
 
     def drop(self, size: int) -> None:
         """Let go of the oldest ``size`` of what was added up. The caller holds the monitor's lock."""
-        del self.raw[:size]
+        del self.raw[: size * _FIELDS]
         self.folded -= size
 
     def snapshot(self) -> Snapshot:
@@ -208,7 +213,7 @@ class Operation:
             total=self.total,
             shortest=self.shortest,
             longest=self.longest,
-            recent=self.raw[: self.folded],
+            kept=self.raw[: self.folded * _FIELDS],
             sketch=self.sketch.copy() if self.count > self.folded else None,
             split=None if self.split is None else self.split.copy(),
         )
@@ -216,7 +221,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """An operation at one moment. ``sketch`` is there only when not every duration is at hand in ``recent``."""
+    """An operation at one moment. ``sketch`` is there only when not every measurement is among those ``kept``."""
 
     name: str
     kind: Kind
@@ -225,13 +230,19 @@ class Snapshot:
     total: float
     shortest: float
     longest: float
-    recent: list[Raw]
+    kept: list[Any]
     sketch: LogSketch | None
     split: Split | None
 
+    @property
+    def recent(self) -> list[Raw]:
+        """The measurements at hand, in the order in which they ended."""
+        fields = iter(self.kept)
+        return list(zip(fields, fields, fields, fields, fields, strict=True))
+
     def durations(self) -> list[float]:
         """Return the seconds at hand, in order of time."""
-        return [raw[0] for raw in self.recent]
+        return self.kept[::_FIELDS]
 
     def by_rank(self) -> Callable[[int], float]:
         """Return what gives the duration at a rank of all time, counted from 0 in ascending order."""
@@ -243,7 +254,7 @@ class Snapshot:
     def count_up_to(self, limit: float) -> int:
         """Return how many took at most ``limit`` seconds."""
         if self.sketch is None:
-            return sum(raw[0] <= limit for raw in self.recent)
+            return sum(seconds <= limit for seconds in self.durations())
         return self.sketch.up_to(limit)
 
     def stats(self) -> OperationStats:
@@ -258,7 +269,3 @@ class Snapshot:
             source="exact" if self.sketch is None else "sketch",
             kind=self.kind,
         )
-
-    def measurements(self) -> Iterator[Measurement]:
-        """Yield the measurements at hand, in order of time."""
-        return (Measurement.of(self.name, raw) for raw in self.recent)

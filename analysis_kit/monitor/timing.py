@@ -8,7 +8,6 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Mapping
-from threading import get_ident
 from time import perf_counter, time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
@@ -26,39 +25,13 @@ R = TypeVar("R")
 
 class _Here(threading.local):
     def __init__(self) -> None:
+        self.thread_name = threading.current_thread().name
         self.alerting = False
         self.forwarding = False
-        self.leaving: _Leaving | None = None
 
 
 here = _Here()
-"""Of the current thread: whether an alert, or an event of its own, is being handed out just now."""
-
-
-class _Leaving:
-    """Held by a thread until it ends: then its number, which the system gives out again, stands for no name."""
-
-    __slots__ = ("_forget", "_ident")
-
-    def __init__(self, ident: int) -> None:
-        self._ident = ident
-        self._forget = names.pop  # bound now: at the interpreter's end the module's names are gone
-
-    def __del__(self) -> None:
-        self._forget(self._ident, None)
-
-
-class _Names(dict[int, str]):
-    __slots__ = ()
-
-    def __missing__(self, ident: int) -> str:
-        here.leaving = _Leaving(ident)
-        name = self[ident] = threading.current_thread().name
-        return name
-
-
-names = _Names()
-"""Thread number -> the thread's name; a cheaper look-up than that of a thread-local attribute."""
+"""Of the current thread: its name, and whether an alert, or an event of its own, is being handed out just now."""
 
 
 class Timing:
@@ -88,7 +61,8 @@ class Timing:
         self.start = 0.0
         operation = self.operation
         error_type = None if kind is None else operation.fail(kind)
-        operation.raw.append((seconds, time(), error_type, names[get_ident()], self.metadata))
+        raw = operation.raw
+        raw += (seconds, time(), error_type, here.thread_name, self.metadata)
         if seconds > operation.owner.alert_threshold:
             operation.owner._alert(operation.name, seconds, self.metadata)
         operation.left = left = operation.left - 1  # only a reminder: two threads may count the same step
