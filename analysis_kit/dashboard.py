@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -18,6 +18,7 @@ from analysis_kit.results import Row
 
 #: One push of the widgets' state per tick; also what lets an idle loop notice an interrupt soon.
 TICK_S = 0.2
+_ROWS_IN_TWIN = 30
 ENDED = ("done", "cached", "failed", "cancelled")
 
 
@@ -51,6 +52,20 @@ def live_while_blocked(*widgets: Any) -> None:
         if hasattr(comm, "_reply_subshell_id"):
             with contextlib.suppress(AttributeError):
                 del comm._reply_subshell_id  # noqa: SLF001 - there is no public way
+
+
+def with_twin(widget: Any, twin: Callable[[], str]) -> Any:
+    """Return ``widget``, which is shown from now on with ``twin()`` (HTML) beside its view.
+
+    A front end takes the view; an export that was not given the widget's state takes the twin instead of a blank.
+    """
+    view = widget._repr_mimebundle_
+
+    def bundle(**how: Any) -> dict[str, Any]:
+        return {**view(**how), "text/html": twin()}
+
+    widget._repr_mimebundle_ = bundle
+    return widget
 
 
 class Dashboard:
@@ -111,6 +126,11 @@ class Dashboard:
         bar = f'<progress max="{max(total, 1)}" value="{ended}" style="width:20em"></progress>'
         return _html.block(f"<p>{bar} {_html.escape(self)}, {self._elapsed_s():.1f} s</p>")
 
+    def _html_at_first(self) -> str:
+        return self._repr_html_() + _html.block(
+            '<p class="dim">As it stood when it was shown; what came later needs the live kernel.</p>'
+        )
+
     # -- life -----------------------------------------------------------------------------------------------------
 
     def show(self) -> None:
@@ -126,7 +146,7 @@ class Dashboard:
             description="Cancel", button_style="warning", tooltip="Stop; what is finished stays"
         )
         self._button.on_click(self._on_click)
-        self._box = widgets.HBox([self._bar, self._button, self._said])
+        self._box = with_twin(widgets.HBox([self._bar, self._button, self._said]), self._html_at_first)
         self.refresh()
         self._handle = display(self._box, display_id=True)
         live_while_blocked(self._button)
@@ -203,7 +223,18 @@ def explorer(items: Sequence[tuple[Row, str]]) -> Any:
     choice.observe(show, names="value")
     if items:
         page.value = row_html(*items[0])
-    return widgets.VBox([choice, page])
+    return with_twin(widgets.VBox([choice, page]), lambda: _pages(names, items))
+
+
+def _pages(names: Sequence[str], items: Sequence[tuple[Row, str]]) -> str:
+    """Return the first rows to unfold, for where nothing can be chosen."""
+    pages = [
+        f"<details><summary>{_html.escape(name)}</summary>{row_html(*item)}</details>"
+        for name, item in zip(names[:_ROWS_IN_TWIN], items, strict=False)
+    ]
+    rest = len(items) - len(pages)
+    more = f'<p class="dim">and {rest} more rows</p>' if rest else ""
+    return _html.block(*pages, more)
 
 
 def row_html(row: Row, text: str) -> str:

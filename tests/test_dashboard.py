@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 import threading
+import warnings
 
 import ipywidgets
 import pytest
@@ -252,3 +255,111 @@ def test_the_explorer_shows_the_row_that_is_chosen():
     for each in (box, empty):
         for part in (*each.children, each):
             part.close()
+
+
+def executed(*cells, store_widget_state=False):
+    """Return a notebook of ``cells`` as a kernel of this interpreter leaves it."""
+    nbclient = pytest.importorskip("nbclient")
+    nbformat = pytest.importorskip("nbformat")
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    kernels = AsyncKernelManager()
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=40"]
+    kernels._kernel_spec = KernelSpec(argv=argv, display_name="test", language="python")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    client = nbclient.NotebookClient(notebook, km=kernels, timeout=60, store_widget_state=store_widget_state)
+    return asyncio.run(client.async_execute(cleanup_kc=True))
+
+
+def exported(notebook):
+    """Return the body of the page that nbconvert makes of ``notebook``, without styles and scripts of its own."""
+    nbconvert = pytest.importorskip("nbconvert")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        page, _ = nbconvert.HTMLExporter(template_name="basic").from_notebook_node(notebook)
+    return page
+
+
+WORK = """
+import analysis_kit as ak
+class Work:
+    def counts(self):
+        return {"done": 3, "not started": 1}
+    def cancel(self):
+        pass
+"""
+
+
+def test_W1_a_dashboard_is_in_the_exported_page_whatever_became_of_its_widgets():
+    """A finished dashboard, one left open and the explorer: each page without widget state shows the facts as HTML."""
+    notebook = executed(
+        WORK + "run = await ak.analyze({'a': 'We grew.', 'b': 'Orders fell.'}, ['tone'])",
+        "board = ak.Dashboard(Work(), title='Left open'); board.show()",
+        "run.explore()",
+        "ak.Dashboard(Work(), title='Never shown')",
+    )
+    over, left, explored, never = ([out.get("data", {}) for out in cell.outputs] for cell in notebook.cells)
+    assert [sorted(data) for data in over] == [["text/html", "text/plain"]]
+    assert "2 of 2 (100 %), 2 done" in over[0]["text/html"]
+    for data in (left[0], explored[0]):
+        assert "application/vnd.jupyter.widget-view+json" in data
+    assert "text/html" in never[0]
+    page = exported(notebook)
+    for fact in (
+        "2 of 2 (100 %), 2 done",
+        "Left open: 3 of 4 (75 %)",
+        "Never shown: 3 of 4",
+        "b · tone</summary>",
+    ):
+        assert fact in page, fact
+    assert "widget-view+json" not in page
+    assert page.count("<progress") == 3
+
+
+def test_W1_stored_widget_state_is_embedded():
+    """Where the state was saved, the page holds it; a finished dashboard leaves none to save."""
+    notebook = executed(
+        WORK + "run = await ak.analyze({'a': 'We grew.'}, ['tone'])",
+        "board = ak.Dashboard(Work(), title='Left open'); board.show()",
+        store_widget_state=True,
+    )
+    state = json.dumps(notebook.metadata.widgets)
+    assert "Left open: 3 of 4" in state
+    assert "1 of 1" not in state
+    assert "1 of 1 (100 %), 1 done" in exported(notebook)
+
+
+@pytest.mark.parametrize("how", ["asyncio.ensure_future(run)", "in_thread(run)"])
+def test_W4_progress_stays_with_the_cell_that_started_the_run(how):
+    """A run in the background, as a task or on a thread, shows all in its own cell while other cells work and print."""
+    start, other, last = executed(
+        f"""
+import asyncio, threading
+import analysis_kit as ak
+begun, go = threading.Event(), threading.Event()
+def slow(text):
+    begun.set()
+    assert go.wait(60)
+    return len(text)
+def in_thread(run):
+    async def wait():
+        await run
+    thread = threading.Thread(target=lambda: ak.run_async(wait()))
+    thread.start()
+    return asyncio.create_task(asyncio.to_thread(thread.join))
+run = ak.analyze({{f"u{{n}}": "We grew." for n in range(4)}}, {{"slow": slow}}, max_workers=2, dashboard=True)
+working = {how}
+assert await asyncio.to_thread(begun.wait, 60)
+""",
+        "print('mine'); go.set(); await working; print(run.counts()['done'])",
+        "print('over')",
+    ).cells
+    (shown,) = start.outputs
+    assert "<progress" in shown.data["text/html"]
+    if how == "in_thread(run)":  # nbclient drops what a task of an earlier cell updates; front ends do not
+        assert "4 of 4 (100 %), 4 done" in shown.data["text/html"]
+    assert ["".join(out.get("text", "?") for out in cell.outputs) for cell in (other, last)] == [
+        "mine\n4\n",
+        "over\n",
+    ]
