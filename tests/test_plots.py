@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import functools
+import itertools
 import re
 import subprocess
 import sys
@@ -25,6 +27,8 @@ from analysis_kit.frames import (
     SPLIT_COLUMNS,
     frame,
 )
+from analysis_kit.monitor.compare import compare
+from analysis_kit.monitor.monitor import PerformanceMonitor
 from analysis_kit.plots.html import marks, picture
 from analysis_kit.plots.text import label, seconds
 from analysis_kit.speedup import fit_speedup
@@ -629,3 +633,29 @@ def test_axes_of_their_own_show_themselves_in_a_notebook():
 def test_seconds_have_three_digits_and_a_unit(value, shown):
     """Durations are written so that they can be read at a glance."""
     assert seconds(value) == shown
+
+
+@pytest.mark.parametrize("kind", ["histogram", "ecdf", "compare"])
+@pytest.mark.parametrize("given", [True, False])
+def test_forty_long_names_do_not_run_into_each_other(kind, given):
+    """Forty operations on axes of a notebook's size or of their own: no name overlaps the next, and the curves have room."""
+    names = [f"operation number {n} of the quarterly call analysis" for n in range(40)]
+    if kind == "compare":
+        before, after = PerformanceMonitor(), PerformanceMonitor()
+        for name in names:
+            for n in range(8):
+                before.record(name, 1 + n / 10)
+                after.record(name, 2 + n / 10)
+        draw, data = plots.plot_compare, compare(before, after)
+    else:
+        draw = functools.partial(plots.plot_latency, kind=kind)
+        data = pd.DataFrame({"operation": names * 3, "duration_s": [1 + n / 50 for n in range(120)]})
+    ax = draw(data, ax=Figure(figsize=(6.4, 4.8)).add_subplot() if given else None)
+    ax.figure.canvas.draw()
+    boxes = [tick.get_window_extent() for tick in ax.get_yticklabels() if tick.get_text()]
+    boxes.sort(key=lambda box: -box.y1)
+    assert all(above.y0 >= below.y1 - 1 for above, below in itertools.pairwise(boxes))
+    assert len(boxes) >= 5
+    assert ax.get_window_extent().height >= 0.3 * ax.figure.bbox.height
+    if kind == "ecdf":
+        assert "and 30 more" in ax.get_legend().get_texts()[-1].get_text()

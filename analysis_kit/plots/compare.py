@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from analysis_kit.frames import COMPARE_COLUMNS
 from analysis_kit.plots.style import (
     FAINT,
-    SMALL,
     as_frame,
+    beside,
     categories,
     finish,
     ink,
@@ -83,14 +83,7 @@ def plot_compare(data: Any, *, ax: Axes | None = None) -> Axes:
             row.ratio, place, marker, color=color, markerfacecolor=hollow, markersize=7, markeredgewidth=1.4
         )
         ends.append(row.ratio)
-        ax.text(
-            1.01,
-            place,
-            f"{_times(row.ratio)}  {row.verdict}",
-            transform=ax.get_yaxis_transform(),
-            va="center",
-            fontsize=SMALL,
-        )
+    beside(ax, [f"{_times(row.ratio)}  {row.verdict}" for row in rows_of(table)])
     low, high = min(end for end in ends if end > 0) / 1.06, max(ends) * 1.06
     ax.set_xscale("log")
     ax.set_xlim(low, high)

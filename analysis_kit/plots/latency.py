@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from analysis_kit.plots.style import (
     COLORS,
-    SMALL,
     as_frame,
+    beside,
     categories,
     finish,
     ink,
@@ -28,6 +28,8 @@ FEWEST_FOR_BARS = 30
 WIDE = 20.0
 #: Height of a histogram's highest bar, in rows.
 ROW = 0.72
+#: So many curves are named in the legend; more names would leave no room for the curves.
+NAMED_CURVES = 10
 
 _TITLE = "How long each operation takes"
 
@@ -153,14 +155,7 @@ def _draw_rows(ax: Axes, durations: pd.DataFrame, summary: pd.DataFrame, *, loga
             )
         for at, style in ((row.median_s, "-"), (row.p95_s, (0, (3, 1.5)))):
             ax.plot([at, at], [foot - ROW, foot], color=ink(), linestyle=style, linewidth=1.6)
-        ax.text(
-            1.01,
-            place,
-            f"p50 {seconds(row.median_s)}\np95 {seconds(row.p95_s)}",
-            transform=ax.get_yaxis_transform(),
-            va="center",
-            fontsize=SMALL,
-        )
+    beside(ax, [f"p50 {seconds(row.median_s)}\np95 {seconds(row.p95_s)}" for row in rows_of(summary)])
     categories(ax, [f"{label(row.operation, width=26)}\nn = {row.count:,}" for row in rows_of(summary)])
     handles: list[Any] = [
         Line2D([], [], color=ink(), linewidth=1.6, label="median (p50)"),
@@ -171,8 +166,9 @@ def _draw_rows(ax: Axes, durations: pd.DataFrame, summary: pd.DataFrame, *, loga
 
 def _draw_ecdf(ax: Axes, durations: pd.DataFrame, summary: pd.DataFrame, *, logarithmic: bool) -> list[Any]:
     import numpy as np
+    from matplotlib.lines import Line2D
 
-    handles = []
+    handles: list[Any] = []
     styles = ("-", "--", "-.", ":")
     for place, row in enumerate(rows_of(summary)):
         took = np.sort(durations.loc[durations["operation"] == row.operation, "duration_s"].to_numpy())
@@ -196,6 +192,10 @@ def _draw_ecdf(ax: Axes, durations: pd.DataFrame, summary: pd.DataFrame, *, loga
             markersize=5,
             markeredgecolor=ax.get_facecolor(),
         )
+    if len(handles) > NAMED_CURVES:
+        more = len(handles) - NAMED_CURVES
+        handles = handles[:NAMED_CURVES]
+        handles.append(Line2D([], [], linewidth=0, label=f"and {more} more, named in the data"))
     ax.set_ylim(0, 1.02)
     ax.set_yticks([0, 0.25, 0.5, 0.75, 0.95], labels=["0", "25", "50", "75", "95"])
     ax.set_ylabel("cumulative share (%)")

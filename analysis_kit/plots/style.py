@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from analysis_kit.errors import ConfigurationError
-from analysis_kit.plots.text import CHARACTER_WIDTH, fill, room
+from analysis_kit.plots.text import CHARACTER_WIDTH, fill, lines_a_row, room
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,7 +161,22 @@ def nothing(ax: Axes, why: str, *, title: str, table: pd.DataFrame) -> Axes:
 
 
 def categories(ax: Axes, names: list[str], *, step: int = 1) -> None:
-    """Write every ``step``-th of ``names`` down the y axis, the first on top, at 0, 1, 2 ..."""
+    """Write every ``step``-th of ``names`` down the y axis, the first on top, at 0, 1, 2 ...
+
+    Axes too low for that get the first line of each name, or of every second, third ... name.
+    """
+    room = lines_a_row(ax, len(names))
+    if room < max((name.count("\n") + 1 for name in names), default=1):
+        names = [name.partition("\n")[0] for name in names]
+    step = max(step, math.ceil(1 / room))
     ax.set_yticks(range(0, len(names), step), labels=names[::step])
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
+
+
+def beside(ax: Axes, lines: Sequence[str]) -> None:
+    """Write ``lines`` right of the rows of `categories`: each in full, in one line, or only some, as there is room."""
+    room = lines_a_row(ax, len(lines))
+    for place in range(0, len(lines), max(1, math.ceil(1 / room))):
+        text = lines[place] if room >= lines[place].count("\n") + 1 else lines[place].replace("\n", ", ")
+        ax.text(1.01, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=SMALL)

@@ -16,6 +16,8 @@ NO_GLYPH = "\N{WHITE SQUARE}"
 #: Width of an average character, as a share of the font size (DejaVu Sans, matplotlib's own).
 CHARACTER_WIDTH = 0.55
 
+_LINE_HEIGHT = 10.5  # points
+
 
 def label(text: object, *, width: int = 34) -> str:
     r"""Return ``text`` for a figure: one line, its middle left out beyond ``width`` characters, ``$`` kept as it is.
@@ -77,6 +79,11 @@ def room(ax: Axes) -> float:
     own = width + 40 - max(0.0, taken - 40)
     # other axes beside it may take more of its room than its own labels do
     return own if isinstance(ax, ShownAxes) else min(own, 0.75 * width)
+
+
+def lines_a_row(ax: Axes, rows: int) -> float:
+    """Return how many lines of small text have room beside each of ``rows`` rows of ``ax``; below 1, only some have."""
+    return float(ax.get_window_extent().height) * 72 / ax.figure.dpi / max(1, rows) / _LINE_HEIGHT
 
 
 def fill(ax: Axes, text: str, *, size: float) -> str:
