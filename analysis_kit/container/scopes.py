@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import logging
 import threading
+import traceback
 import warnings
 from collections.abc import Callable, Coroutine, Hashable, Iterator
 from contextvars import ContextVar
@@ -138,7 +139,16 @@ class Scope:
             If it must be awaited to be built (see `aresolve`), or the scope is closed.
         """
         call = self._calls.get(key)
-        return call(self) if call is not None else self._resolve_first(key)
+        try:
+            return call(self) if call is not None else self._resolve_first(key)
+        except RecursionError as exc:
+            # what a constructor asks for itself is in no hint, and to track plain transients would cost each of them
+            frames = [frame for frame, _ in traceback.walk_tb(exc.__traceback__)]
+            asked = [each.f_locals["key"] for each in frames if each.f_code.co_name == "resolve"]
+            if key not in asked[1:]:
+                raise
+            path = [self._root._wired().find(each) for each in asked[: asked.index(key, 1) + 1]]
+            raise circular(path) from None
 
     async def aresolve(self, key: Hashable) -> Any:
         """Do as `resolve` does, awaiting asynchronous factories and context managers."""

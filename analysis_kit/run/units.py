@@ -96,7 +96,9 @@ def units_of(
             found += _of_transcript(one, ways, document=document, mask_entities=mask_entities)
         for name in (name for name, count in names.items() if count > 1):
             _log.warning(
-                "%d documents have the id %r: the tables number them, as in '%s (2)'", names[name], name, name
+                "%d documents have the id %r: the tables number them, as in '%s (2)'",
+                *(names[name], name, name),
+                extra={"document": name, "documents": names[name]},
             )
         source = "the transcripts hold no text"
         mask_entities = False
@@ -109,6 +111,7 @@ def units_of(
         _log.warning(
             "%d ids stand for several texts each (%r is one): each is a row of its own, told apart by its position",
             *(len(shared), shared[0][1]),
+            extra={"ids": shared},
         )
     if not found:
         raise ConfigurationError(f"there is nothing to analyse: {source}")

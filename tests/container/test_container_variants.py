@@ -112,6 +112,29 @@ def test_D1_a_circle_through_gather_is_named(container, lifetime):
         assert len(within(20, scope.aresolve("first"))) == 2
 
 
+def test_D1_constructors_that_ask_the_container_for_each_other(container):
+    """No hint shows such a circle: it is named when it comes round, and a recursion of other kinds stays one."""
+
+    class Chicken:
+        def __init__(self):
+            container.resolve(Egg)
+
+    class Egg:
+        def __init__(self):
+            container.resolve(Chicken)
+
+    class Endless:
+        def __init__(self):
+            self.__init__()
+
+    for each in (Chicken, Egg, Endless):
+        container.register_transient(each)
+    with pytest.raises(CircularDependencyError, match=r"Chicken -> Egg|Egg -> Chicken"):
+        container.resolve(Chicken)
+    with pytest.raises(RecursionError), container.create_scope() as scope:
+        scope.resolve(Endless)
+
+
 def test_D1_a_circle_of_two_tasks_that_wait_for_each_other(container):
     """Two tasks that each build what the other needs: one is told of the circle, and none waits for ever."""
 

@@ -94,12 +94,14 @@ def listen_address() -> tuple[str, int]:
         _log.warning(
             "OLLAMA_HOST=%s means every interface; listening on loopback alone, --listen 0.0.0.0 opens it to the network",
             text,
+            extra={"variable": "OLLAMA_HOST", "value": text},
         )
         return _LOOPBACK, port
     _log.warning(
         "OLLAMA_HOST=%s is no address of loopback; listening on %s, --listen takes another",
         text,
         base_url(_LOOPBACK, DEFAULT_PORT),
+        extra={"variable": "OLLAMA_HOST", "value": text},
     )
     return _LOOPBACK, DEFAULT_PORT
 
@@ -112,7 +114,12 @@ def _count(name: str, default: int) -> int:
     text = _value(name)
     if not text or (text.isascii() and text.isdigit()):
         return int(text) if text else default
-    _log.warning("%s=%s is no whole number of 0 or more; it is not used", name, text)
+    _log.warning(
+        "%s=%s is no whole number of 0 or more; it is not used",
+        name,
+        text,
+        extra={"variable": name, "value": text},
+    )
     return default
 
 
@@ -124,7 +131,10 @@ def _life_s(name: str) -> float:
         return life_s(duration_s(text)) if text else DEFAULT_KEEP_ALIVE_S
     except ValueError:
         _log.warning(
-            "%s=%s is neither a duration such as 5m nor a number of seconds; it is not used", name, text
+            "%s=%s is neither a duration such as 5m nor a number of seconds; it is not used",
+            name,
+            text,
+            extra={"variable": name, "value": text},
         )
         return DEFAULT_KEEP_ALIVE_S
 
@@ -132,5 +142,10 @@ def _life_s(name: str) -> float:
 def _port(text: str | None, default: int) -> int:
     if text is None or (text.isascii() and text.isdigit() and int(text) <= _MOST_PORT):
         return int(text) if text else default
-    _log.warning("%r in OLLAMA_HOST is no port; using %d", text, default)
+    _log.warning(
+        "%r in OLLAMA_HOST is no port; using %d",
+        text,
+        default,
+        extra={"variable": "OLLAMA_HOST", "value": text},
+    )
     return default
