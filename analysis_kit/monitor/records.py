@@ -68,8 +68,16 @@ def metadata_text(metadata: Mapping[str, Any]) -> str | None:
         return None
     try:
         return json_text(metadata)
-    except Exception as exc:  # noqa: BLE001 - a caller's object may fail in any way, and must not spoil an export
-        return json_text({"unreadable": type(exc).__name__})
+    except Exception:  # noqa: BLE001 - a caller's object may fail in any way, and must not spoil an export
+        return json_text({str(name): _readable(value) for name, value in metadata.items()})
+
+
+def _readable(value: Any) -> Any:
+    try:
+        json_text(value)
+    except Exception as exc:  # noqa: BLE001 - as above
+        return f"unreadable: {type(exc).__name__}"
+    return value
 
 
 class Split:

@@ -107,6 +107,8 @@ def analyze(
         raise ConfigurationError(
             f"options={options!r} must map names to values, as in {{'temperature': 0.5}}."
         )
+    if engine is not None and not isinstance(engine, AsyncAnalysisEngine):
+        raise ConfigurationError(f"engine={engine!r} is no AsyncAnalysisEngine.")
     units = units_of(data, by=by, text=text, id=id, keep=keep, mask_entities=mask_entities)
     config = RunConfig(
         analyzers=None if analyzers is None else tuple(named_analyzers(analyzers)),
@@ -117,11 +119,7 @@ def analyze(
         on_error=checked_policy(on_error),
         deadline_s=checked_seconds("deadline_s", deadline_s),
         timeout_s=checked_seconds("timeout_s", timeout_s),
-        cache=open_cache(cache)
-        if isinstance(cache, str)
-        else cache
-        if isinstance(cache, ResultCache)
-        else None,
+        cache=_own_cache(cache),
         caching=cache is not False,
         repeats=checked_count("repeats", repeats),
         dashboard=dashboard,
@@ -129,3 +127,14 @@ def analyze(
         pool=pool,
     )
     return AnalysisRun(units[:limit], config)
+
+
+def _own_cache(cache: object) -> ResultCache | None:
+    """Return the cache that was named; None stands for the usual one, or for none where ``cache`` is False."""
+    if cache is None or isinstance(cache, (bool, ResultCache)):
+        return cache if isinstance(cache, ResultCache) else None
+    if isinstance(cache, str):
+        return open_cache(cache)
+    raise ConfigurationError(
+        f"cache={cache!r} must be True, False, a URL or a cache, such as get_cache() gives."
+    )

@@ -301,12 +301,15 @@ def test_odd_metadata_can_be_recorded_and_read(monitor, noted, tmp_path):
 
 
 def test_metadata_that_cannot_be_written_says_so_in_its_place(monitor):
-    """One record whose metadata holds itself does not spoil the table of all the others."""
-    endless = {}
+    """One value that holds itself spoils neither the rest of its record's metadata nor the table of all the others."""
+    endless = {"section": "Outlook"}
     endless["self"] = endless
     monitor.record("call", 1.0, metadata=endless)
     monitor.record("call", 2.0, metadata={"fine": True})
-    assert monitor.to_frame()["metadata"].tolist() == ['{"unreadable": "RecursionError"}', '{"fine": true}']
+    assert monitor.to_frame()["metadata"].tolist() == [
+        '{"section": "Outlook", "self": "unreadable: RecursionError"}',
+        '{"fine": true}',
+    ]
 
 
 def test_metadata_that_is_no_mapping_is_refused_before_the_body_runs(monitor):

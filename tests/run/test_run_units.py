@@ -248,6 +248,8 @@ def test_masking_needs_transcripts():
         *({"deadline_s": value} for value in (0, -1.0, math.nan, True, "5")),
         *({"timeout_s": value} for value in (0, "5")),
         *({"options": value} for value in ([1], "x")),
+        *({"engine": value} for value in (3, "x")),
+        *({"cache": value} for value in (3, {})),
         *({"by": value} for value in (None, 3)),
     ],
     ids=str,
