@@ -120,14 +120,17 @@ def test_a_request_costs_less_cpu_than_the_peers(peer, bar):
     with fake_apart(slots=1000, delay_s=0.05) as server:
         pool = OllamaConnectionPool(64, 0, hosts=server.url)
         theirs = peer(server.url)
-        cpu = {"ours": [], "theirs": []}
+        cpu, lost = {"ours": [], "theirs": []}, {"ours": [], "theirs": []}
         drive(through(pool), threads=64, count=128)
         drive(theirs, threads=64, count=128)
         for _ in range(REPEATS):
             for name, make in (("ours", through(pool)), ("theirs", theirs)):
                 spent, _, failures = drive(make, threads=64, count=640)
-                assert failures == []
+                lost[name] += failures
                 cpu[name].append(spent)
+        assert lost["ours"] == []
+        if lost["theirs"]:  # seen of the official client: now and then one of 640 requests times out
+            print(f"\n{peer.__name__} lost {len(lost['theirs'])} of its requests: {lost['theirs'][0]!r}")
         before = server.figures()["connections"]
         drive(through(pool), threads=64, count=640)
         assert server.figures()["connections"] - before <= 64
