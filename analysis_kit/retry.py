@@ -30,7 +30,7 @@ RetryOn = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], 
 
 _log = logging.getLogger(__name__)
 _REQUEST_TIMEOUT, _TOO_EARLY, _TOO_MANY = 408, 425, 429
-_CLIENT_ERRORS, _SERVER_ERRORS = 400, 500
+_REDIRECTS, _SERVER_ERRORS = 300, 500
 
 _ALWAYS = (errors.ServerBusyError, errors.OllamaUnreachableError, errors.StreamBrokenError)
 # OllamaTimeoutError: the server had its whole read limit; asking again adds to the load that made it late.
@@ -98,7 +98,7 @@ def is_transient(exc: BaseException) -> bool:
 
     Transient are a busy or unreachable server, a broken stream, 5xx, 408 and 429, and failures of kinds this kit does
     not know (also ``OSError``, ``ConnectionError``, ``TimeoutError``, ``RuntimeError``, ``ValueError`` of one's own).
-    Permanent are a missing model and every other 4xx; an answer that was cut, empty or invalid, because at temperature
+    Permanent are a missing model, every other 4xx and a redirect; an answer that was cut, empty or invalid, because at temperature
     0 with a fixed seed the same question gets the same answer; a read limit that ran out; configuration; and errors of
     programming (``TypeError``, ``KeyError``, ``AssertionError`` and their like). A cancellation is never retried.
     """
@@ -109,7 +109,7 @@ def is_transient(exc: BaseException) -> bool:
     if isinstance(exc, _NEVER):
         return False
     status = exc.status if isinstance(exc, errors.OllamaError) else _status_of(exc)
-    if isinstance(status, int) and _CLIENT_ERRORS <= status < _SERVER_ERRORS:
+    if isinstance(status, int) and _REDIRECTS <= status < _SERVER_ERRORS:
         return status in {_REQUEST_TIMEOUT, _TOO_EARLY, _TOO_MANY}
     if isinstance(exc, errors.AnalysisError):
         return exc.__cause__ is not None and is_transient(exc.__cause__)

@@ -120,6 +120,7 @@ PERMANENT = [
     errors.InvalidAnswerError("no JSON"),
     errors.OllamaTimeoutError("read limit"),
     errors.OllamaError("bad request", status=400),
+    errors.OllamaError("moved", status=301),
     errors.OllamaError("unauthorized", status=401),
     errors.ConfigurationError("wrong"),
     errors.PoolTimeoutError("no slot"),
