@@ -157,16 +157,22 @@ class DIContainer(Scope):
             raise type(wrong[0])("\n".join(reversed(each_once.values()))) from wrong[0]
 
     def health(self, *, timeout_s: float = 10.0) -> dict[str, bool]:
-        """Ask each live service that has ``health_check()``; one that raises, or is not done in time, counts as False."""
+        """Ask each live service that has ``health_check()``; one that raises, or is not done in time, counts as False.
+
+        Each is asked on a thread of its own, or none could be given up: what is bound to the thread or the loop that
+        made it has to allow for that.
+        """
         with self._lock:
             plans = list(self._wired().plans())
         live = {
             each: each.make if each.is_instance else self._made.get(plan.parts) for each, plan, _ in plans
         }
         checks: dict[str, Any] = {
-            name_of(each.key): getattr(service, "health_check", None) for each, service in live.items()
+            name_of(each.key): check
+            for each, service in live.items()
+            if callable(check := getattr(service, "health_check", None))
         }
-        answers = {name: False for name, check in checks.items() if callable(check)}
+        answers = dict.fromkeys(checks, False)
 
         def ask(name: str) -> None:
             try:
@@ -259,7 +265,7 @@ class DIContainer(Scope):
             if self._made:
                 views = self._views()
                 given = {plan.parts for view in views for _, plan, _ in view.plans()}
-                gone = {parts for parts in self._made if parts not in given}
+                gone = set(self._made) - given  # in one step: others build meanwhile
                 tails = [tail for tail in self._tails if tail.parts in gone and not tail.awaits]
                 for parts in gone:
                     del self._made[parts]
@@ -354,8 +360,8 @@ def get_container() -> DIContainer:
     with _lock:
         if _global is None:
             _global = DIContainer()
-            atexit.unregister(reset_container)
-            atexit.register(reset_container)
+            atexit.unregister(_close_at_exit)
+            atexit.register(_close_at_exit)
         return _global
 
 
@@ -366,3 +372,10 @@ def reset_container() -> None:
         container, _global = _global, None
     if container is not None:
         container.close()
+
+
+def _close_at_exit() -> None:
+    try:
+        reset_container()
+    except ContainerError as exc:
+        _log.warning("at exit: %s", exc, extra={"error": str(exc)})

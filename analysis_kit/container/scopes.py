@@ -37,7 +37,7 @@ class _Construction:
         self.recipe = recipe
         self.outer = outer
         if outer is not None and recipe in (path := [each.recipe for each in self.line()])[:-1]:
-            raise circular(path)
+            raise circular([each.key for each in path])
 
     def line(self) -> list[_Construction]:
         """Return the constructions that this one is within, from the outermost to itself."""
@@ -66,7 +66,7 @@ class _Construction:
             raise needs_await(self.recipe, "is being built by a task, and a wait would stop its loop")
         with _lock:
             if way := other.way_to(self):
-                raise circular([*way, other.recipe])
+                raise circular([each.key for each in (*way, other.recipe)])
             if other.done is None:
                 done: Future[None] = Future()
                 done.set_running_or_notify_cancel()  # so that a waiter's cancel does not make it done
@@ -102,8 +102,7 @@ class _Tails(list[_Tail]):
             warnings.warn(f"a scope or container was dropped, but never closed: {what}", ResourceWarning, 2)
 
 
-_NONE: list[_Tail] = []  # these two are shared, and never changed
-_CLOSED: dict[Hashable, Callable[[Any], Any]] = {}
+_NONE: list[_Tail] = []  # shared, and never changed
 
 
 class Scope:
@@ -143,12 +142,12 @@ class Scope:
             return call(self) if call is not None else self._resolve_first(key)
         except RecursionError as exc:
             # what a constructor asks for itself is in no hint, and to track plain transients would cost each of them
+            here = inspect.currentframe()
             frames = [frame for frame, _ in traceback.walk_tb(exc.__traceback__)]
-            asked = [each.f_locals["key"] for each in frames if each.f_code.co_name == "resolve"]
+            asked = [each.f_locals["key"] for each in frames if here and each.f_code is here.f_code]
             if key not in asked[1:]:
                 raise
-            path = [self._root._wired().find(each) for each in asked[: asked.index(key, 1) + 1]]
-            raise circular(path) from None
+            raise circular(asked[: asked.index(key, 1) + 1]) from None
 
     async def aresolve(self, key: Hashable) -> Any:
         """Do as `resolve` does, awaiting asynchronous factories and context managers."""
@@ -186,7 +185,7 @@ class Scope:
         await self.leave(self._tails[:], body, wait=True)
 
     def _shut(self) -> None:
-        self._open, self._calls = False, _CLOSED
+        self._open, self._calls = False, {}
         self._made.clear()  # forgotten before it is disposed, so that nobody is handed a closed service
 
     def _resolve_first(self, key: Hashable) -> Any:

@@ -106,9 +106,9 @@ def recipe_for(lifetime: Lifetime, key: Hashable, implementation: Any, factory: 
     raise errors.ConfigurationError(f"{name_of(key)}: {wrong}")
 
 
-def circular(path: Sequence[Recipe]) -> errors.CircularDependencyError:
-    """Return the error that names the way round; ``path`` ends where it comes back to."""
-    way = " -> ".join(name_of(recipe.key) for recipe in path[list(path).index(path[-1]) :])
+def circular(path: Sequence[Hashable]) -> errors.CircularDependencyError:
+    """Return the error that names the way round; ``path``, of keys, ends where it comes back to."""
+    way = " -> ".join(name_of(key) for key in path[path.index(path[-1]) :])
     return errors.CircularDependencyError(
         f"{way} is a circle of services that need each other to be built; let one be set after it is built"
     )
@@ -235,7 +235,7 @@ class Wiring:
     def plan(self, recipe: Recipe, path: tuple[Recipe, ...] = ()) -> Plan:
         """Return the plan of ``recipe``, needed along ``path``; raise what is wrong with it."""
         if recipe in path:
-            raise circular([*path, recipe])
+            raise circular([each.key for each in (*path, recipe)])
         if recipe not in self._plans:
             needs, name = self._needs(recipe, (*path, recipe)), name_of(recipe.key)
             if recipe.lifetime is Lifetime.SINGLETON and (scoped := needs.scoped()) is not None:

@@ -230,6 +230,7 @@ class Calls:
         while self._spare:
             self._spare.pop().close()
         self._base = host
+        self._resolve = lambda: host  # not the first one again, whatever happens
         self.fit = True
         return True
 

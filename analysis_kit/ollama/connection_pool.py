@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from analysis_kit import events
-from analysis_kit.errors import ConfigurationError, OllamaError, PoolClosedError, StreamBrokenError
+from analysis_kit.errors import ConfigurationError, OllamaError, PoolClosedError
 from analysis_kit.ollama import pool_view
 from analysis_kit.ollama.arguments import keys_by_host, seconds, whole
 from analysis_kit.ollama.balance import PROBE_S, Host
@@ -21,7 +21,7 @@ from analysis_kit.ollama.client import OllamaClient
 from analysis_kit.ollama.host import parse_host, resolve_hosts
 from analysis_kit.ollama.placement import Placement
 from analysis_kit.ollama.slot_queue import SlotQueue, thread_names
-from analysis_kit.ollama.slots import Lease, Slot
+from analysis_kit.ollama.slots import GivenBack, Lease, Slot, given_back
 from analysis_kit.settings import get_settings
 
 _log = logging.getLogger(__name__)
@@ -117,8 +117,8 @@ class OllamaConnectionPool:
             "options": options,
             "keep_alive": keep_alive,
         }
-        self._keys = keys_by_host(api_key, self.hosts)
-        self.members = tuple(Host(host, api_key=self._keys.get(host)) for host in self.hosts)
+        self.keys = keys_by_host(api_key, self.hosts)
+        self.members = tuple(Host(host, api_key=self.keys.get(host)) for host in self.hosts)
         self.queue = SlotQueue(
             name,
             size=pool_size,
@@ -226,7 +226,7 @@ class OllamaConnectionPool:
         return slot
 
     def _client_for(self, host: Host) -> OllamaClient:
-        return OllamaClient(host.name, api_key=self._keys.get(host.name), **self._options)
+        return OllamaClient(host.name, api_key=self.keys.get(host.name), **self._options)
 
     def _fresh(self, slot: Slot) -> None:
         now = time.monotonic()
@@ -242,15 +242,12 @@ class OllamaConnectionPool:
             self.counts[why] += 1
 
     def _connect(self, slot: Slot, host: Host) -> None:
-        old = slot.client
+        old, gone = slot.client, slot.host.name
         slot.host = host
         slot.client = self._client_for(host)
         self._fresh(slot)
-        old.calls.watcher = None
-        gone = (
-            f"the slot of the client for {old.calls.known_host} was given back while its call was under way"
-        )
-        old.calls.abort(StreamBrokenError(gone, host=old.calls.known_host))
+        old.calls.watcher = GivenBack(gone)
+        old.calls.abort(given_back(gone))
         old.close()
 
     def prepare(self, slot: Slot, model: str | None) -> Slot:
@@ -333,7 +330,7 @@ class OllamaConnectionPool:
                 slot.client.calls.abort(error)
 
     def retire(self) -> None:
-        """Close the pool to new callers; who holds or waits for a slot may finish."""
+        """Keep no connection: a run that has the pool may go on with it, and each slot ends as it comes back."""
         self.queue.retire()
 
     def report_leaks(self, now: float) -> None:

@@ -60,20 +60,28 @@ def dial(
     """
     deadline = time.monotonic() + timeout_s
     failure: OSError = OSError(f"the name {host!r} stands for no address")
-    for family, kind, protocol, _, address in _addresses(host, port, deadline, watch):
-        left_s = deadline - time.monotonic()
+    addresses = _addresses(host, port, deadline, watch)
+    for place, (family, kind, protocol, _, address) in enumerate(addresses):
+        now = time.monotonic()
         if watch.aborted:
             break
-        if left_s <= 0:
+        if now >= deadline:
             raise TimeoutError(f"no time was left to try {address[0]}") from failure
-        sock = socket.socket(family, kind, protocol)
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as exc:  # the system may have no IPv6
+            failure = exc
+            continue
         watch.opened(sock)
+        # an address that swallows everything must leave time for the others
+        until = now + (deadline - now) / (len(addresses) - place)
         try:
             for option in options:
                 sock.setsockopt(*option)
             if source is not None:
                 sock.bind(source)
-            _connect(sock, address, deadline, watch)
+            _connect(sock, address, until, watch)
+            sock.settimeout(max(LOOK_S, deadline - time.monotonic()))
         except BaseException as exc:
             watch.opened(None)
             sock.close()
@@ -101,7 +109,8 @@ def _connect(sock: socket.socket, address: Any, deadline: float, watch: Watch) -
         failed = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if failed:
         raise OSError(failed, os.strerror(failed))
-    sock.settimeout(max(LOOK_S, deadline - time.monotonic()))
+    if watch.aborted:
+        raise OSError("the call was aborted")
 
 
 def _addresses(host: str, port: int, deadline: float, watch: Watch) -> list[Any]:
@@ -114,9 +123,9 @@ def _addresses(host: str, port: int, deadline: float, watch: Watch) -> list[Any]
         thread = threading.Thread(target=_work, args=(key, mine), name="analysis-kit-lookup", daemon=True)
         try:
             thread.start()
-        except BaseException:  # the system gives no more threads
+        except RuntimeError as exc:  # the system gives no more threads
             del _lookups[key]
-            raise
+            mine.set_exception(OSError(f"the name {host!r} cannot be looked up: {exc}"))
     while not found.done():
         left_s = deadline - time.monotonic()
         if watch.aborted:

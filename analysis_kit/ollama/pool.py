@@ -68,6 +68,10 @@ def get_pool(
         options.pop("hosts", None)
     else:
         options["hosts"] = resolve_hosts(options["hosts"])
+    if registered is not None and not options:
+        # its hosts were somebody's choice: another server than those would be a silent substitute
+        options = {"hosts": registered.hosts, "api_key": registered.keys, "model": registered.model}
+        given = {**{name: getattr(registered, name) for name in sizes}, **given}
     with _lock:
         live, before = _shared, None
         if live is None or live.closed or not _still_meant(live, options):

@@ -62,8 +62,8 @@ class SlotQueue:
         self.waiters: deque[Waiter] = deque()
         self.slots: set[Slot] = set()
         self.total = 0
-        self.closed = False  # to new callers
-        self._cut = False  # to everyone
+        self.keeps = True  # what comes back; else it ends then
+        self.closed = False
         self.waits = self.timeouts = self.made = 0
         self.past_wait_s = self.longest_wait_s = 0.0
         self.past_uses = 0
@@ -96,7 +96,7 @@ class SlotQueue:
                 waiter.wake()
                 return
         self.idle.append(slot)
-        if self.waiters or self.total > self.size or self.closed:
+        if self.waiters or self.total > self.size or not self.keeps:
             self.settle()
 
     def settle(self) -> None:
@@ -109,7 +109,7 @@ class SlotQueue:
                     break
                 self.total += slot is None
                 self.waiters.popleft().give(slot)
-            while self.closed or self.total > self.size:
+            while not self.keeps or self.total > self.size:
                 slot = self._last_idle()
                 if slot is None:
                     break
@@ -181,15 +181,15 @@ class SlotQueue:
         self.settle()
 
     def retire(self) -> None:
-        """Take no new callers, and end every slot as it comes back; who waits is still served."""
+        """End every slot as it comes back: a run that still works with the pool may go on, and nothing stays open after."""
         with self.lock:
-            self.closed = True
+            self.keeps = False
         self.settle()
 
     def close(self, error: PoolClosedError) -> None:
         """Send everyone away who waits, and end every slot as it comes back."""
         with self.lock:
-            self.closed = self._cut = True
+            self.closed, self.keeps = True, False
             waiting = list(self.waiters)
             self.waiters.clear()
             if self.total == 0:
@@ -268,7 +268,7 @@ class SlotQueue:
         with self.lock:
             self.slots.add(slot)
             self.made += 1
-        if self._cut:
+        if self.closed:
             self.free(slot)
             raise PoolClosedError(f"the pool {self.name!r} was shut down; make a new one")
         return slot

@@ -77,9 +77,7 @@ class Slot:
     def started(self, path: str, model: str) -> tuple[Host, Mark]:
         """Note what the holder does."""
         if math.isnan(self.since):
-            raise PoolError(
-                f"the slot of the client for {self.host.name} was given back; use a client within its block"
-            )
+            raise given_back(self.host.name)
         self.operation = (path, model)
         return self.host, self.host.limit.started()
 
@@ -111,6 +109,29 @@ class Slot:
         what = self.operation if isinstance(self.operation, str) else " ".join(self.operation)
         who = names.get(self.holder, "a thread that has ended")
         return f"{who} for {now - self.since:.1f} s{f' ({what})' if what else ''}"
+
+
+class GivenBack:
+    """Watches a client whose slot has gone on with another: it may ask nothing more."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+
+    def started(self, path: str, model: str) -> object:
+        """Refuse the request."""
+        del path, model
+        raise given_back(self._host)
+
+    def finished(self, mark: object, reply: Reply | None, error: BaseException | None) -> None:
+        """Note nothing: the slot's own figures were kept by the slot."""
+
+    def move(self, error: OllamaError, model: str) -> None:
+        """Offer no other host."""
+
+
+def given_back(host: str) -> PoolError:
+    """Return the error for a client that is used beyond its block."""
+    return PoolError(f"the slot of the client for {host} was given back; use a client within its block")
 
 
 class Waiter:

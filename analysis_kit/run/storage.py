@@ -50,19 +50,19 @@ def save_run(
 
 
 def _times() -> dict[str, tuple[type, Callable[[str], Any]]]:
-    """Return the kinds of kept values that JSON has no word for: their class, and how to read their text."""
+    """Return the kinds of kept values that JSON has no word for: their class, and how to read what `_told` wrote."""
     import pandas as pd
 
     return {
-        "time": (datetime, pd.Timestamp),
-        "date": (date, date.fromisoformat),
-        "duration": (timedelta, pd.Timedelta),
-        "period": (pd.Period, pd.Period),
+        "kept time": (datetime, pd.Timestamp),
+        "kept date": (date, date.fromisoformat),
+        "kept duration": (timedelta, pd.Timedelta),
+        "kept period": (pd.Period, lambda told: pd.Period(told[0], freq=told[1])),
     }
 
 
 def _told(keep: Mapping[str, Any]) -> dict[str, Any]:
-    """Return kept values as JSON has them; ``{"time": "2025-01-31 ..."}`` for a time, null for what is missing."""
+    """Return kept values as JSON has them; ``{"kept time": "2025-01-31 ..."}`` for a time, null for what is missing."""
     import pandas as pd
 
     kinds = _times().items()
@@ -70,7 +70,10 @@ def _told(keep: Mapping[str, Any]) -> dict[str, Any]:
     for column, value in keep.items():
         kind = next((kind for kind, (cls, _) in kinds if isinstance(value, cls)), None)
         missing = value is pd.NaT or value is pd.NA
-        told[column] = None if missing else value if kind is None else {kind: str(value)}
+        if kind == "kept period":  # its text alone does not say when its year or week begins
+            told[column] = {kind: [str(value.start_time), value.freqstr]}
+        else:
+            told[column] = None if missing else value if kind is None else {kind: str(value)}
     return told
 
 

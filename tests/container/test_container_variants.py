@@ -115,6 +115,9 @@ def test_D1_a_circle_through_gather_is_named(container, lifetime):
 def test_D1_constructors_that_ask_the_container_for_each_other(container):
     """No hint shows such a circle: it is named when it comes round, and a recursion of other kinds stays one."""
 
+    class Base:
+        pass
+
     class Chicken:
         def __init__(self):
             container.resolve(Egg)
@@ -123,12 +126,22 @@ def test_D1_constructors_that_ask_the_container_for_each_other(container):
         def __init__(self):
             container.resolve(Chicken)
 
+    class Nest(Base):
+        def __init__(self):
+            container.resolve(list[Base])
+
     class Endless:
         def __init__(self):
-            self.__init__()
+            self.resolve("a name of its own")
 
-    for each in (Chicken, Egg, Endless):
+        def resolve(self, name):
+            self.resolve(name)
+
+    for each in (Chicken, Egg, Nest, Endless):
         container.register_transient(each)
+    for key in (Nest, list[Base]):
+        with pytest.raises(CircularDependencyError, match=r"list\[.*Base\] -> list"):
+            container.resolve(key)
     with pytest.raises(CircularDependencyError, match=r"Chicken -> Egg|Egg -> Chicken"):
         container.resolve(Chicken)
     with pytest.raises(RecursionError), container.create_scope() as scope:

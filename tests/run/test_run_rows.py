@@ -517,7 +517,9 @@ def test_a_saved_run_keeps_what_kind_its_kept_columns_are(tmp_path):
             "zone": pd.to_datetime(["2025-01-31", "2025-07-31"]).tz_localize("Europe/Berlin"),
             "day": pd.Series([date(2025, 1, 31), date(2025, 7, 31)], dtype=object),
             "span": pd.to_timedelta([1, 2], unit="h"),
-            "quarter": pd.period_range("2025Q1", periods=2, freq="Q"),
+            "quarter": pd.period_range("2025Q1", periods=2, freq="Q-JAN"),
+            "week": pd.period_range("2025-01-06", periods=2, freq="W"),
+            "told": [{"time": "noon"}, {"time": "night"}],
             "count": pd.array([1, None], dtype="Int64"),
             "name": ["x", None],
         }
