@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 
 from analysis_kit.errors import ConfigurationError
 from analysis_kit.ollama.host import checked_key, parse_host
 
-#: The system's clocks end somewhere above this; who waits for thirty years waits for ever.
-LONGEST_S = 1e9
+#: The system's clocks end somewhere above this; who waits for thirty years (on Windows 50 days) waits for ever.
+LONGEST_S = min(1e9, threading.TIMEOUT_MAX)
 
 
 def whole(name: str, value: object, *, least: int) -> None:

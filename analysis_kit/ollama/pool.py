@@ -135,10 +135,11 @@ def _made(
 
 
 def _change(pool: OllamaConnectionPool, given: dict[str, Any]) -> None:
+    if "timeout" in given:
+        given = {**given, "timeout": seconds("timeout", given["timeout"])}
     changed = {name: value for name, value in given.items() if getattr(pool, name) != value}
     if not changed:
         return
-    seconds("timeout", changed.get("timeout", 1.0))
     whole("recycle_after", changed.get("recycle_after", 1), least=1)
     before = {name: getattr(pool, name) for name in changed}
     pool.resize(changed.get("pool_size"), max_overflow=changed.get("max_overflow"))

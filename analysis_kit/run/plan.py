@@ -160,13 +160,13 @@ def _analyzer(thing: Any, *, name: str | None = None) -> BaseAnalyzer:
     if isinstance(thing, type) and issubclass(thing, BaseAnalyzer):
         thing = _made(thing)
     if isinstance(thing, BaseAnalyzer):
+        if type(thing).analyze is not BaseAnalyzer.analyze:
+            return FunctionAnalyzer(thing.analyze, name=name or thing.name)
         if is_async(thing.ask):
             raise ConfigurationError(
                 f"{type(thing).__name__}.ask is async: write it as a plain function, since every unit has a worker of its "
                 "own; or override analyze(text), which may be async"
             )
-        if type(thing).analyze is not BaseAnalyzer.analyze:
-            return FunctionAnalyzer(thing.analyze, name=name or thing.name)
         if name is not None and name != thing.name:
             renamed = thing.with_parts()
             renamed.name = name

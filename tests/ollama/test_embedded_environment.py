@@ -39,6 +39,7 @@ def _no_variables(monkeypatch):
         ("OLLAMA_NUM_PARALLEL", "0", 2),
         ("OLLAMA_CONTEXT_LENGTH", "8192", 8192),
         ("OLLAMA_CONTEXT_LENGTH", "0", 2048),
+        ("OLLAMA_CONTEXT_LENGTH", "2", 4),
         ("OLLAMA_KEEP_ALIVE", "90", 90),
         ("OLLAMA_KEEP_ALIVE", "1h30m", 5400),
         ("OLLAMA_KEEP_ALIVE", "0", 0),
@@ -102,6 +103,13 @@ def test_where_serve_listens_by_ollama_host(monkeypatch, caplog, text, address, 
     assert bool(caplog.records) == bool(said)
 
 
+def test_where_only_the_port_is_wanted_nothing_is_said_of_the_address(monkeypatch, caplog):
+    """Beside --listen the variable's address does not count, and a warning about it would be wrong."""
+    monkeypatch.setenv("OLLAMA_HOST", "0.0.0.0:1234")
+    assert listen_address(say=False)[1] == 1234
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
 def test_a_list_of_servers_is_no_place_to_listen(monkeypatch):
     """Several addresses: one sentence with the way out."""
     monkeypatch.setenv("OLLAMA_HOST", "gpu1,gpu2")
@@ -122,6 +130,18 @@ def _model():
         model_file.ensure_model()
     except ConfigurationError as exc:
         pytest.skip(str(exc))
+
+
+@pytest.mark.llama
+@pytest.mark.usefixtures("_model")
+def test_a_context_meant_for_larger_models_is_the_models_own(monkeypatch):
+    """A machine-wide OLLAMA_CONTEXT_LENGTH beyond what the model was trained for takes no memory for nothing."""
+    monkeypatch.setenv("OLLAMA_CONTEXT_LENGTH", "131072")
+    with EmbeddedOllama(parallel=1) as server:
+        ask = {"model": MODEL_NAME, "prompt": "Hi", "stream": False, "options": {"num_predict": 1}}
+        assert requests.post(f"{server.url}/api/generate", json=ask, timeout=60).json()["done"]
+        (loaded,) = requests.get(f"{server.url}/api/ps", timeout=30).json()["models"]
+        assert loaded["context_length"] == 8192
 
 
 @pytest.mark.llama

@@ -341,3 +341,9 @@ def test_an_async_ask_is_refused_by_name():
 
     with pytest.raises(ConfigurationError, match=r"Own\.ask is async: write it as a plain function"):
         named_analyzers(Own)
+
+    class Whole(Own):
+        async def analyze(self, text):
+            return await self.ask(text)
+
+    assert named_analyzers(Whole)[0].name == Whole().name

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from analysis_kit.ollama.embedded.durations import duration_s, life_s
+from analysis_kit.ollama.embedded.environment import LEAST_CTX
 from analysis_kit.ollama.embedded.llama import Shape
 
 
@@ -81,7 +82,6 @@ _DEFAULTS: dict[str, Any] = {
 }  # fmt: skip
 #: Ollama's name -> llama.cpp's, where they differ.
 _RENAMED = {"num_keep": "n_keep", "num_predict": "max_tokens"}
-_LEAST_CTX = 4
 _MOST_TOP_LOGPROBS = 20
 _MOST_NUMBER = 1e300  # a float holds it
 _MOST_CTXS = 10  # an answer without a limit of its own ends at this many times the context
@@ -242,7 +242,7 @@ def ctx_of(options: Mapping[str, Any], shape: Shape, *, trained_ctx: int) -> int
     """Return the tokens of context this request may use: its ``num_ctx``, at least 4, at most the trained length."""
     if "num_ctx" not in options:
         return shape.ctx
-    asked = max(int(options["num_ctx"]), _LEAST_CTX)
+    asked = max(int(options["num_ctx"]), LEAST_CTX)
     return min(asked, trained_ctx) if trained_ctx else asked
 
 

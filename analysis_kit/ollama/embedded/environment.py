@@ -17,6 +17,8 @@ from analysis_kit.ollama.embedded.names import base_url
 from analysis_kit.ollama.host import DEFAULT_PORT, EMBEDDED, is_loopback
 
 DEFAULT_PARALLEL, DEFAULT_CTX = 2, 2048
+#: Ollama raises what is less.
+LEAST_CTX = 4
 DEFAULT_KEEP_ALIVE_S, DEFAULT_MAX_QUEUE = 300.0, 512
 _LOOPBACK = "127.0.0.1"
 _SCHEME_PORTS = {"http": 80, "https": 443}
@@ -55,18 +57,18 @@ def server_variables() -> ServerVariables:
     """Read the environment; a value that cannot be used is warned of, and the default taken, as Ollama does it."""
     return ServerVariables(
         parallel=_count("OLLAMA_NUM_PARALLEL", 0) or DEFAULT_PARALLEL,
-        ctx=_count("OLLAMA_CONTEXT_LENGTH", 0) or DEFAULT_CTX,
+        ctx=max(_count("OLLAMA_CONTEXT_LENGTH", 0) or DEFAULT_CTX, LEAST_CTX),
         keep_alive_s=_life_s("OLLAMA_KEEP_ALIVE"),
         max_queue=_count("OLLAMA_MAX_QUEUE", DEFAULT_MAX_QUEUE),
         origins=tuple(filter(None, (each.strip() for each in _value("OLLAMA_ORIGINS").split(",")))),
     )
 
 
-def listen_address() -> tuple[str, int]:
+def listen_address(*, say: bool = True) -> tuple[str, int]:
     """Return address and port to listen on by ``OLLAMA_HOST``, which clients read as well: it never opens the network.
 
     An address of loopback is taken. One that means every interface (``0.0.0.0``, ``:1234``) gives the port alone, and
-    one of another machine nothing; both are said.
+    one of another machine nothing; both are said, unless only the port is wanted.
 
     Raises
     ------
@@ -90,14 +92,17 @@ def listen_address() -> tuple[str, int]:
     port = _port(found["port"] if found else None, default)
     if name and is_loopback(base_url(name, port)):
         return name, port
+    level = logging.WARNING if say else logging.DEBUG
     if name in {"", "0.0.0.0", "::"}:  # noqa: S104 - recognised, not bound
-        _log.warning(
+        _log.log(
+            level,
             "OLLAMA_HOST=%s means every interface; listening on loopback alone, --listen 0.0.0.0 opens it to the network",
             text,
             extra={"variable": "OLLAMA_HOST", "value": text},
         )
         return _LOOPBACK, port
-    _log.warning(
+    _log.log(
+        level,
         "OLLAMA_HOST=%s is no address of loopback; listening on %s, --listen takes another",
         text,
         base_url(_LOOPBACK, DEFAULT_PORT),

@@ -18,7 +18,7 @@ from analysis_kit._optional import require
 from analysis_kit.cancellation import current_token
 from analysis_kit.errors import ConfigurationError, OllamaUnreachableError
 from analysis_kit.ollama import model_file
-from analysis_kit.ollama.embedded.environment import server_variables
+from analysis_kit.ollama.embedded.environment import LEAST_CTX, server_variables
 from analysis_kit.ollama.embedded.names import base_url
 from analysis_kit.ollama.embedded.spawn import Child
 from analysis_kit.ollama.host import is_loopback
@@ -85,7 +85,7 @@ class EmbeddedOllama:
         ctx = variables.ctx if ctx is None else ctx
         for name, value, least in (
             ("parallel", parallel, 1),
-            ("ctx", ctx, 4),
+            ("ctx", ctx, LEAST_CTX),
             ("threads", threads, 1),
             ("port", port, 0),
         ):

@@ -108,6 +108,8 @@ class Answer(Response):
                 if not self.stream:
                     await Json(self.join(whole))(scope, receive, send)
                     return
+                if not started:  # the answer was broken off before anything of it could be shown
+                    await send({"type": "http.response.start", "status": 200, "headers": self.head})
             except ApiError as exc:
                 if not started:
                     await Json(self.error(exc), status_code=exc.status)(scope, receive, send)
@@ -136,7 +138,7 @@ async def _gone(receive: Receive) -> None:
 
 def join_native(pieces: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the one object of a native answer: all text joined, the last piece's metrics."""
-    whole = dict(pieces[-1])
+    whole = dict(pieces[-1]) if pieces else {}
     if "message" in whole:
         whole["message"] = _joined(whole["message"], [piece["message"] for piece in pieces], "content")
     else:

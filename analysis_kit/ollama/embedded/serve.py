@@ -31,7 +31,7 @@ def serve(
         As `EmbeddedOllama.start` raises them.
     """
     if listen is None or port is None:
-        address, its_port = listen_address()
+        address, its_port = listen_address(say=listen is None)
         listen = address if listen is None else listen
         port = its_port if port is None else port
     server = EmbeddedOllama(

@@ -33,6 +33,9 @@ class Served:
 
     def __init__(self, model: Model, shape: Shape, *, keep_alive_s: float, queue: LoadQueue) -> None:
         self.model = model
+        # a machine-wide OLLAMA_CONTEXT_LENGTH may be meant for larger models
+        trained = model.header.number("context_length")
+        shape = replace(shape, ctx=min(shape.ctx, trained) if trained else shape.ctx)
         self.answers = Runner(model, shape, keep_alive_s=keep_alive_s, queue=queue)
         embedding = replace(shape, parallel=1, embedding=True)
         self.embeds = Runner(model, embedding, keep_alive_s=keep_alive_s, queue=queue)
