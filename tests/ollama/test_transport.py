@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import gc
 import json
@@ -233,24 +234,24 @@ def test_nobody_there_is_said_with_the_three_ways_out():
     assert caught.value.host == f"http://127.0.0.1:{port}"
 
 
-def test_a_full_backlog_is_a_connect_limit(monkeypatch):
+@contextlib.contextmanager
+def full_backlog():
+    """Give the address of a server that takes no further connection and refuses none."""
+    with contextlib.ExitStack() as sockets:
+        listener = sockets.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(8):
+            filler = sockets.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()
+
+
+def test_a_full_backlog_is_a_connect_limit():
     """A host that never accepts is given up after ``connect_timeout_s``, not after the read limit."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(0)
-    address = listener.getsockname()
-    fillers = []
-    for _ in range(8):
-        filler = socket.socket()
-        filler.setblocking(False)
-        filler.connect_ex(address)
-        fillers.append(filler)
-    try:
-        with pytest.raises(OllamaUnreachableError, match=r"within 0\.2 s"):
-            OllamaClient(f"127.0.0.1:{address[1]}", connect_timeout_s=0.2, read_timeout_s=60).tags()
-    finally:
-        for each in (*fillers, listener):
-            each.close()
+    with full_backlog() as (_, port), pytest.raises(OllamaUnreachableError, match=r"within 0\.2 s"):
+        OllamaClient(f"127.0.0.1:{port}", connect_timeout_s=0.2, read_timeout_s=60).tags()
 
 
 def test_a_name_lookup_that_hangs_is_a_connect_limit(monkeypatch):
@@ -279,20 +280,27 @@ def test_a_name_lookup_that_hangs_is_a_connect_limit(monkeypatch):
                 thread.join(10)
 
 
-def test_every_address_of_a_name_is_tried(monkeypatch):
-    """A name whose first address refuses is reached at its second."""
-    with FakeOllama() as fake, socket.create_server(("127.0.0.1", 0)) as probe:
-        dead = probe.getsockname()
-        probe.close()
+@contextlib.contextmanager
+def refusing():
+    """Give an address where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        address = probe.getsockname()
+    yield address
+
+
+@pytest.mark.parametrize("dead", [refusing, full_backlog])
+def test_every_address_of_a_name_is_tried(dead, monkeypatch):
+    """A name whose first address refuses, or swallows everything, is reached at its second within the connect limit."""
+    with FakeOllama() as fake, dead() as first:
         live = ("127.0.0.1", fake.port)
 
         def look_up(host, *args, **kwargs):
             if socket.AI_NUMERICHOST in args:
                 raise socket.gaierror(socket.EAI_NONAME, "no number")
-            return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in (dead, live)]
+            return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in (first, live)]
 
         monkeypatch.setattr(socket, "getaddrinfo", look_up)
-        with OllamaClient("two.test") as client:
+        with OllamaClient("two.test", connect_timeout_s=2) as client:
             assert [each.name for each in client.tags()] == ["fake:latest"]
 
 
