@@ -487,6 +487,13 @@ def test_scores_of_hundreds_of_turns_name_only_some():
     assert ax.figure.get_size_inches()[1] <= 11
 
 
+def test_a_heatmap_too_low_for_its_numbers_shows_the_colours_alone():
+    """Forty rows on axes of a notebook's size have no number over the next one's; the same rows on their own do."""
+    table = rows(*(row(place, unit=f"turn {place}") for place in range(40)))
+    assert not plots.plot_heatmap(table, ax=Figure(figsize=(6.4, 4.8)).add_subplot()).texts
+    assert len(plots.plot_heatmap(table).texts) == 40
+
+
 def test_heatmap_cells_are_scores_and_gaps_are_gaps():
     """The mesh holds unit by analyzer; a missing score is masked and said in words."""
     ax = plots.plot_heatmap(run())

@@ -18,7 +18,7 @@ from analysis_kit.plots.style import (
     new_axes,
     nothing,
 )
-from analysis_kit.plots.text import label
+from analysis_kit.plots.text import label, lines_a_row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -170,7 +170,7 @@ def plot_heatmap(data: Any, *, by: str | None = None, ax: Axes | None = None) ->
     ax.set_yticks(
         [tick + 0.5 for tick in ax.get_yticks()], labels=[t.get_text() for t in ax.get_yticklabels()]
     )
-    if rows <= NUMBERED:
+    if rows <= NUMBERED and lines_a_row(ax, rows) >= 1:
         for (row, column), value in _cells(values):
             known = value == value  # noqa: PLR0124 - NaN
             shown = f"{value:+.2f}".replace("-", MINUS) if known else "none"
