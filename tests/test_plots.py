@@ -666,3 +666,5 @@ def test_forty_long_names_do_not_run_into_each_other(kind, given):
     assert ax.get_window_extent().height >= 0.3 * ax.figure.bbox.height
     if kind == "ecdf":
         assert "and 30 more" in ax.get_legend().get_texts()[-1].get_text()
+    if kind != "compare":
+        assert any("and 36 more: it takes 72" in text.get_text().replace("\n", " ") for text in ax.texts)

@@ -30,6 +30,8 @@ WIDE = 20.0
 ROW = 0.72
 #: So many curves are named in the legend; more names would leave no room for the curves.
 NAMED_CURVES = 10
+#: So many operations are named in the note below.
+NAMED_IN_NOTE = 4
 
 _TITLE = "How long each operation takes"
 
@@ -114,11 +116,10 @@ def plot_latency(
     if not logarithmic:
         ax.set_xlim(left=0)
     vague = summary.loc[summary["p95_low_s"].isna(), "operation"]
-    note = (
-        f"No interval of p95 for {', '.join(label(name) for name in vague)}: it takes 72 durations or more."
-        if len(vague)
-        else ""
-    )
+    who = ", ".join(label(name) for name in vague[:NAMED_IN_NOTE])
+    if len(vague) > NAMED_IN_NOTE:
+        who += f" and {len(vague) - NAMED_IN_NOTE} more"
+    note = f"No interval of p95 for {who}: it takes 72 durations or more." if who else ""
     return finish(ax, title=_TITLE, alt=_alt(summary), table=summary, note=note, handles=handles)
 
 
