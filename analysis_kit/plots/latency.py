@@ -103,7 +103,8 @@ def plot_latency(
     """
     durations, summary = latency_data(data), latency_summary(data)
     rows = len(summary)
-    ax = new_axes(ax, height=3.6 if kind == "ecdf" else 1.2 + 0.75 * max(1, rows))
+    legend = 0.17 * min(rows, NAMED_CURVES + 1)
+    ax = new_axes(ax, height=3.1 + legend if kind == "ecdf" else 1.2 + 0.75 * max(1, rows))
     if not rows:
         return nothing(ax, "no operation has been measured yet", title=_TITLE, table=summary)
     values = durations["duration_s"]
