@@ -159,12 +159,17 @@ def test_javascript_client(url, tmp_path):
     npm = shutil.which("npm")
     if not npm or not shutil.which("node"):
         pytest.skip("Node.js and npm are not on the PATH")
-    installed = subprocess.run(
-        [npm, "install", "--no-audit", "--no-fund", "--prefix", str(tmp_path), JS_CLIENT],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    install = [npm, "install", "--no-audit", "--no-fund", "--fetch-timeout=20000", "--fetch-retries=3"]
+    try:
+        installed = subprocess.run(
+            [*install, "--prefix", str(tmp_path), JS_CLIENT],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+        )
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"the npm registry did not give {JS_CLIENT} within 240 s")
     if installed.returncode:
         pytest.skip(f"npm cannot install {JS_CLIENT}: {installed.stderr.strip().splitlines()[-1:]}")
     shutil.copy(TOUR, tmp_path / "tour.mjs")
