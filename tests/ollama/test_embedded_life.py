@@ -144,7 +144,7 @@ def test_the_server_listens_on_loopback_alone(server):
     answer(server.url)
     opened = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        inodes = {os.readlink(f"/proc/{server.pid}/fd/{fd}") for fd in _fds(server.pid)}
+        inodes = _links(server.pid)
         for line in Path(table).read_text().splitlines()[1:]:
             columns = line.split()
             if columns[3] == "0A" and f"socket:[{columns[9]}]" in inodes:
@@ -162,12 +162,11 @@ def test_the_server_listens_on_loopback_alone(server):
     )
 
 
-def _fds(pid):
-    found = []
+def _links(pid):
+    found = set()
     for fd in os.listdir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(OSError):
-            os.readlink(f"/proc/{pid}/fd/{fd}")
-            found.append(fd)
+        with contextlib.suppress(OSError):  # closed meanwhile
+            found.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
     return found
 
 
