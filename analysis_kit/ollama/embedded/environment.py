@@ -119,12 +119,7 @@ def _count(name: str, default: int) -> int:
     text = _value(name)
     if not text or (text.isascii() and text.isdigit()):
         return int(text) if text else default
-    _log.warning(
-        "%s=%s is no whole number of 0 or more; it is not used",
-        name,
-        text,
-        extra={"variable": name, "value": text},
-    )
+    _not_used(name, text, "no whole number of 0 or more")
     return default
 
 
@@ -135,13 +130,13 @@ def _life_s(name: str) -> float:
     try:
         return life_s(duration_s(text)) if text else DEFAULT_KEEP_ALIVE_S
     except ValueError:
-        _log.warning(
-            "%s=%s is neither a duration such as 5m nor a number of seconds; it is not used",
-            name,
-            text,
-            extra={"variable": name, "value": text},
-        )
+        _not_used(name, text, "neither a duration such as 5m nor a number of seconds")
         return DEFAULT_KEEP_ALIVE_S
+
+
+def _not_used(name: str, text: str, why: str) -> None:
+    facts = {"variable": name, "value": text}
+    _log.warning("%(variable)s=%(value)s is %(why)s; it is not used", {**facts, "why": why}, extra=facts)
 
 
 def _port(text: str | None, default: int) -> int:
