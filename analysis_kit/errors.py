@@ -31,8 +31,15 @@ The message is the only positional argument and the facts are keyword attributes
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+_SERVER_ERROR = 500
+#: What Ollama says about options, format and template of a request; measured on v0.24.0.
+_WRONG_REQUEST = re.compile(
+    r'option ".*" must be of type|invalid format: |invalid JSON schema in format|template: '
+)
 
 
 class RemoteCause(Exception):  # noqa: N818 - it stands for a cause of any kind
@@ -183,6 +190,11 @@ class OllamaError(AnalysisKitError):
         self.status = status
         self.server_text = server_text
         self.text = text
+
+    @property
+    def request_is_wrong(self) -> bool:
+        """Whether the server blames the request with a status that otherwise blames itself: no repeat can help."""
+        return self.status == _SERVER_ERROR and _WRONG_REQUEST.match(self.server_text) is not None
 
 
 class OllamaUnreachableError(OllamaError):

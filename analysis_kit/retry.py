@@ -98,15 +98,18 @@ def is_transient(exc: BaseException) -> bool:
 
     Transient are a busy or unreachable server, a broken stream, 5xx, 408 and 429, and failures of kinds this kit does
     not know (also ``OSError``, ``ConnectionError``, ``TimeoutError``, ``RuntimeError``, ``ValueError`` of one's own).
-    Permanent are a missing model, every other 4xx and a redirect; an answer that was cut, empty or invalid, because at
-    temperature 0 with a fixed seed the same question gets the same answer; a read limit that ran out; configuration;
-    and errors of programming (``TypeError``, ``KeyError``, ``AssertionError`` and their like). A cancellation is never retried.
+    Permanent are a missing model, every other 4xx, a 500 that blames the request, and a redirect; an answer that was
+    cut, empty or invalid, because at temperature 0 with a fixed seed the same question gets the same answer; a read
+    limit that ran out; configuration; and errors of programming (``TypeError``, ``KeyError``, ``AssertionError`` and
+    their like). A cancellation is never retried.
     """
     if not isinstance(exc, Exception):
         return False
     if isinstance(exc, _ALWAYS):
         return True
     if isinstance(exc, _NEVER):
+        return False
+    if isinstance(exc, errors.OllamaError) and exc.request_is_wrong:
         return False
     status = exc.status if isinstance(exc, errors.OllamaError) else _status_of(exc)
     if isinstance(status, int) and _REDIRECTS <= status < _SERVER_ERRORS:

@@ -233,6 +233,8 @@ def is_host_failure(error: OllamaError) -> bool:
     """Return whether ``error`` speaks against the host, so that another one may do better."""
     if isinstance(error, ModelNotFoundError):
         return True
+    if error.request_is_wrong:
+        return False
     return error.status is None or error.status >= 500 or error.status in (200, 404, 429)  # noqa: PLR2004
 
 

@@ -89,7 +89,7 @@ class Faults:
         hint = ""
         if status == _UNAUTHORIZED:
             hint = "; give the key of this host as api_key="
-        elif status == _FORBIDDEN:
+        elif status == _FORBIDDEN and not words:
             hint = "; the server does not take requests from here"
         elif status in _REDIRECTS:
             place = self.words(headers.get("location", ""))

@@ -170,12 +170,20 @@ def test_a_request_moves_once_when_its_host_fails(lab, make, play):
     assert all(active == 0 for _, _, active in states(once).values())
 
 
-def test_a_request_that_is_wrong_does_not_move(lab, make):
-    """A 400 is the request's own fault: it is asked once, and no host is blamed."""
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (400, "invalid option"),
+        (500, 'option "num_ctx" must be of type integer'),
+        (500, "invalid JSON schema in format"),
+    ],
+)
+def test_a_request_that_is_wrong_does_not_move(lab, make, status, words):
+    """A 400, and a 500 that blames the request, is the request's own fault: it is asked once, and no host is blamed."""
     pool = make(lab)
     for fake in lab:
-        fake.script("/api/generate", Play(status=400, body={"error": "invalid option"}))
-    with pytest.raises(OllamaError, match="invalid option"):
+        fake.script("/api/generate", Play(status=status, body={"error": words}))
+    with pytest.raises(OllamaError, match=words):
         call(pool)
     assert sum(asked(fake) for fake in lab) == 1
     assert all(up and not failed for up, failed, _ in states(pool).values())

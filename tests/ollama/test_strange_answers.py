@@ -160,6 +160,16 @@ def test_a_thought_alone_is_no_answer(fake, client):
         (500, {"error": "llama-server process has terminated: exit status 2"}, {}, "exit status 2", True),
         (500, {"error": "timed out waiting for llama-server to start"}, {}, "timed out waiting", True),
         (500, {"error": "model runner has unexpectedly stopped, ..."}, {}, "unexpectedly stopped", True),
+        (500, {"error": 'option "num_ctx" must be of type integer'}, {}, "must be of type integer", False),
+        (
+            500,
+            {"error": 'invalid format: "3"; expected "json" or a valid JSON Schema'},
+            {},
+            "invalid format",
+            False,
+        ),
+        (500, {"error": "invalid JSON schema in format"}, {}, "invalid JSON schema", False),
+        (500, {"error": "template: :1: unclosed action"}, {}, "unclosed action", False),
         (502, "<html><h1>502 Bad Gateway</h1></html>", {}, "is an Ollama server at this address", True),
         (504, "", {}, "is an Ollama server at this address", True),
         (500, "\n\n  plain\nwords ", {}, "plain words", True),
@@ -185,6 +195,13 @@ def test_each_refusal_says_what_to_do_and_whether_to_ask_again(
     assert is_transient(caught.value) is again
     assert isinstance(caught.value, ServerBusyError) is (status in (429, 503))
     assert client.generate("x").text == "ok"
+
+
+def test_a_403_with_a_reason_of_its_own_gets_no_other(fake, client):
+    """Only a refused Origin or Host comes without a word; what is switched off says so, and nothing is added."""
+    fake.script("/api/generate", Play(status=403, body={"error": "ollama cloud is disabled"}))
+    with pytest.raises(OllamaError, match=r"with status 403: ollama cloud is disabled\Z"):
+        client.generate("x")
 
 
 @pytest.mark.parametrize(
