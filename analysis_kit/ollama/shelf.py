@@ -7,8 +7,11 @@ from typing import Any
 
 from analysis_kit.errors import ConfigurationError, ModelNotFoundError, OllamaError, StreamBrokenError
 from analysis_kit.ollama.calls import Calls
+from analysis_kit.ollama.embedded.names import short_name
 from analysis_kit.ollama.reply import ModelInfo
 from analysis_kit.settings import get_settings
+
+_FOR_EXAMPLE = {"completion": "llama3.2", "embedding": "nomic-embed-text"}
 
 
 class Shelf:
@@ -146,7 +149,7 @@ class Shelf:
         how = (
             "name one with model= or OLLAMA_MODEL"
             if able
-            else "get one with, for example: ollama pull llama3.2"
+            else f"get one with, for example: ollama pull {_FOR_EXAMPLE[capability]}"
         )
         raise ConfigurationError(f"{self.base_url} {have}: {how}")
 
@@ -156,13 +159,14 @@ class Shelf:
 
 
 def same_model(listed: str, asked: str) -> bool:
-    """Return whether ``asked`` names the model that a server lists as ``listed``: case and ``:latest`` do not matter.
+    """Return whether ``asked`` names the model that a server lists as ``listed``.
+
+    Case, ``:latest``, the default host and namespace, and ``:local`` (not from the cloud) do not matter.
 
     Examples
     --------
-    >>> same_model("llama3.2:latest", "Llama3.2")
-    True
+    >>> same_model("llama3.2:latest", "library/Llama3.2"), same_model("llama3.2:1b", "llama3.2:1b:local")
+    (True, True)
     """
-    names = [name.strip().lower() for name in (listed, asked)]
-    full = [name if ":" in name.rpartition("/")[2] else f"{name}:latest" for name in names]
-    return full[0] == full[1]
+    listed, asked = listed.lower(), asked.strip().lower().removesuffix(":local")
+    return listed == asked or (short_name(listed) or listed) == short_name(asked)

@@ -511,6 +511,11 @@ def test_several_models_and_none_named_is_an_error_that_lists_them(fake):
         pytest.raises(ConfigurationError, match=r"no completion model.*ollama pull"),
     ):
         client.generate("x")
+    with (
+        OllamaClient(fake.url) as client,
+        pytest.raises(ConfigurationError, match=r"no embedding model.*ollama pull nomic-embed-text"),
+    ):
+        client.embed("x")
 
 
 def test_an_older_server_that_lists_no_capabilities_is_asked_for_them(fake):
@@ -535,6 +540,21 @@ def test_listings_cards_and_version_are_read(fake, client):
     assert client.show()["capabilities"] == ["completion"]
     assert client.version() == fake.version
     assert client.digest("FAKE") == client.digest("fake:latest") == info.digest
+
+
+@pytest.mark.parametrize(
+    "name", ["library/fake", "registry.ollama.ai/library/fake:latest", " fake:local", "Library/Fake:LATEST"]
+)
+def test_every_name_that_the_server_takes_finds_the_listed_model(client, name):
+    """Default host and namespace, and the word local, may stand in a name; the listing leaves them out."""
+    assert client.digest(name) == client.digest("fake:latest")
+
+
+@pytest.mark.parametrize("name", ["other/fake", "hf.co/library/fake", "fake:1b", "local"])
+def test_another_model_is_not_taken_for_the_listed_one(client, name):
+    """Another namespace, host or tag is another model."""
+    with pytest.raises(ModelNotFoundError):
+        client.digest(name)
 
 
 def test_a_pull_reports_progress_and_fails_loudly(fake, client):
