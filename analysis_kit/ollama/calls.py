@@ -9,13 +9,17 @@ from typing import Any, Protocol, Self, TypeVar
 
 from analysis_kit import events
 from analysis_kit.errors import AnswerError, OllamaError, OllamaUnreachableError, StreamBrokenError
-from analysis_kit.ollama.reply import NAN, Collector, Piece, Reply
+from analysis_kit.ollama.embedded.names import same_model
+from analysis_kit.ollama.reply import NAN, Collector, ModelInfo, Piece, Reply
 from analysis_kit.ollama.transport import Transport
 
 T = TypeVar("T")
 
 #: A model that answered this many seconds ago is taken to be in memory still (Ollama keeps it for 300 by default).
 _WARM_S = 240.0
+#: A prompt of this many tokens may have met a limit that was not asked for: the server's default, or the model's own
+#: length, to which a longer ``num_ctx`` is cut without a word. Then the server is asked, for at most so many seconds.
+_LONG_PROMPT, _CONTEXT_S = 1024, 3.0
 #: Connections that one client keeps when many threads have used it at once.
 _MOST_KEPT = 16
 
@@ -167,8 +171,11 @@ class Calls:
                         if first_s != first_s:  # noqa: PLR0124 - NaN until the first piece
                             first_s = time.perf_counter() - began
                         yield piece
+            elapsed_s = time.perf_counter() - began
             _answered[host, model] = time.monotonic()
-            reply = collector.reply(elapsed_s=time.perf_counter() - began, first_token_s=first_s)
+            if collector.prompt_tokens >= _LONG_PROMPT:
+                collector.num_ctx = self._context(model, collector.num_ctx)
+            reply = collector.reply(elapsed_s=elapsed_s, first_token_s=first_s)
         except BaseException as exc:
             if isinstance(exc, (OllamaError, AnswerError)) and not exc.text:
                 exc.text = collector.text
@@ -182,6 +189,18 @@ class Calls:
                 watcher.finished(mark, reply, error)
             if events.listening():
                 events.emit(_event(host, model, path, elapsed_s, reply=reply, error=error))
+
+    def _context(self, model: str, asked: int | None) -> int | None:
+        """Return the context that the server gave ``model``: its own choice, or less than ``asked``; that if it does not say."""
+        # what fails here, or has another form, tells nothing; the answer itself is whole
+        with contextlib.suppress(OllamaError, AnswerError, AttributeError, TypeError, ValueError):
+            with self._flight() as transport:
+                listed = transport.call("GET", "/api/ps", within_s=_CONTEXT_S).get("models")
+            for info in map(ModelInfo.read, listed or ()):
+                given = info.context_length
+                if isinstance(given, int) and given > 0 and same_model(info.name, model):
+                    return min(given, asked or given)
+        return asked
 
     def _first_s(self, host: str, model: str) -> float:
         last = _answered.get((host, model))

@@ -124,13 +124,14 @@ class ModelInfo:
         )
 
 
-def is_clipped(prompt_tokens: int, text: str, num_ctx: int | None) -> bool:
+def is_clipped(prompt_tokens: int, text: str, num_ctx: int | None, *, generated_tokens: int = 0) -> bool:
     """Return whether a server cannot have read all of ``text``.
 
     Ollama drops the middle or the start of a prompt beyond ``num_ctx`` and answers as if nothing had happened, but its
     count of prompt tokens tells. It was clipped if the count is below what ``text`` must take at least: a token for
-    each word between blanks, and for each 12 bytes; or if the count has reached ``num_ctx`` (less one), which no
-    complete prompt with room for an answer does. A count of 0 means that the server did not say.
+    each word between blanks, and for each 12 bytes; if the count has reached ``num_ctx`` (less one), which no
+    complete prompt with room for an answer does; or if prompt and answer together are longer than ``num_ctx`` (and the
+    one token that ended it): then prompt was dropped to go on answering. A count of 0 means that the server did not say.
 
     Parameters
     ----------
@@ -139,7 +140,9 @@ def is_clipped(prompt_tokens: int, text: str, num_ctx: int | None) -> bool:
     text : str
         All that was sent as prompt.
     num_ctx : int or None
-        The context asked for, in tokens; None where the server chose.
+        The context in tokens; None where it is not known.
+    generated_tokens : int, default 0
+        The server's count for the answer.
 
     Examples
     --------
@@ -148,7 +151,9 @@ def is_clipped(prompt_tokens: int, text: str, num_ctx: int | None) -> bool:
     """
     if prompt_tokens <= 0:
         return False
-    if num_ctx is not None and prompt_tokens >= num_ctx - 1:
+    if num_ctx is not None and (
+        prompt_tokens >= num_ctx - 1 or prompt_tokens + generated_tokens > num_ctx + 1
+    ):
         return True
     if prompt_tokens * _BYTES_PER_TOKEN > 4 * len(text):  # at most 4 bytes a character: a cheap way out
         return False
@@ -168,7 +173,7 @@ class Collector:
         self._host = host
         self._model = model
         self._prompt = prompt
-        self._num_ctx = num_ctx
+        self.num_ctx = num_ctx
         self._chat = chat
         self._parts: list[str] = []
         self._thoughts: list[str] = []
@@ -180,6 +185,11 @@ class Collector:
     def text(self) -> str:
         """What has come so far."""
         return clean("".join(self._parts))
+
+    @property
+    def prompt_tokens(self) -> int:
+        """The server's count, once it has come."""
+        return int(_number((self._last or {}).get("prompt_eval_count")))
 
     def add(self, item: dict[str, Any]) -> Piece | None:
         """Take one object; return its part of the answer, if it has one."""
@@ -230,8 +240,8 @@ class Collector:
                 f"the server only {reason}ed the model and gave no answer ({where})", **facts
             )
         count = int(_number(last.get("eval_count")))
-        prompt_tokens = int(_number(last.get("prompt_eval_count")))
-        clipped = is_clipped(prompt_tokens, self._prompt, self._num_ctx)
+        prompt_tokens = self.prompt_tokens
+        clipped = is_clipped(prompt_tokens, self._prompt, self.num_ctx, generated_tokens=count)
         where += ", prompt clipped: raise num_ctx" if clipped else ""
         if not text.strip() and not self._tool_calls:
             if reason == "length":

@@ -7,7 +7,7 @@ from typing import Any
 
 from analysis_kit.errors import ConfigurationError, ModelNotFoundError, OllamaError, StreamBrokenError
 from analysis_kit.ollama.calls import Calls
-from analysis_kit.ollama.embedded.names import short_name
+from analysis_kit.ollama.embedded.names import same_model
 from analysis_kit.ollama.reply import ModelInfo
 from analysis_kit.settings import get_settings
 
@@ -156,17 +156,3 @@ class Shelf:
     def _capabilities(self, info: ModelInfo) -> Sequence[str]:
         # servers before 0.30 do not list them
         return info.capabilities or tuple(self.show(info.name).get("capabilities") or ("completion",))
-
-
-def same_model(listed: str, asked: str) -> bool:
-    """Return whether ``asked`` names the model that a server lists as ``listed``.
-
-    Case, ``:latest``, the default host and namespace, and ``:local`` (not from the cloud) do not matter.
-
-    Examples
-    --------
-    >>> same_model("llama3.2:latest", "library/Llama3.2"), same_model("llama3.2:1b", "llama3.2:1b:local")
-    (True, True)
-    """
-    listed, asked = listed.lower(), asked.strip().lower().removesuffix(":local")
-    return listed == asked or (short_name(listed) or listed) == short_name(asked)

@@ -179,7 +179,8 @@ class FakeOllama:
     tags item. ``answer``: text, or called with the request JSON and returning text or a `Play`; None: a value that fits
     the request's ``format``, else "ok". ``delay_s``: seconds (or called with the request JSON) before the first token,
     ``token_s`` between tokens, ``load_s`` for loading; ``loaded`` False starts cold; ``abort_load``: a client that goes
-    away while its model loads ends the load. ``num_ctx`` clips longer prompts as Ollama does. ``max_queue``: more
+    away while its model loads ends the load. ``num_ctx`` clips longer prompts as Ollama does; one that is asked for is
+    cut to ``trained_ctx``. ``max_queue``: more
     waiting requests than this get 503. ``api_key``: required as bearer token.
     """
 
@@ -195,6 +196,7 @@ class FakeOllama:
         loaded: bool = True,
         abort_load: bool = False,
         num_ctx: int = 4096,
+        trained_ctx: int = 131072,
         version: str = "0.13.5",
         max_queue: int | None = None,
         api_key: str | None = None,
@@ -207,7 +209,8 @@ class FakeOllama:
             name: dict(models[name]) if isinstance(models, Mapping) else {} for name in models
         }
         self.answer, self.delay_s, self.token_s, self.load_s = answer, delay_s, token_s, load_s
-        self.abort_load, self.num_ctx, self.version = abort_load, num_ctx, version
+        self.abort_load, self.version = abort_load, version
+        self.num_ctx, self.trained_ctx = num_ctx, trained_ctx
         self.max_queue, self.api_key, self.ssl_context = max_queue, api_key, ssl_context
         self.port, self._backlog = port, backlog
         self.requests: list[Logged] = []
@@ -563,7 +566,7 @@ class FakeOllama:
             self._reply(out, logged, 503, {"error": BUSY})
             return
         options = request.get("options") or {}
-        num_ctx = int(options.get("num_ctx") or self.num_ctx)
+        num_ctx = min(int(options.get("num_ctx") or self.num_ctx), self.trained_ctx)
         play = out.play
         with self._attending(out.conn) as ticket, self._slot(model, ticket):
             logged.started = time.perf_counter()

@@ -302,6 +302,49 @@ def test_O6_a_clipped_prompt_is_flagged(fake, client):
     assert client.generate("x y", options={"num_ctx": 2048}).flags == ("prompt clipped",)
 
 
+def test_O6_a_context_that_nobody_asked_for_clips_and_is_flagged(client, fake):
+    """O6: measured on a real server: its default context, or the model's own length, clips where words alone cannot tell."""
+    text = "incontrovertibly " * 1500
+    for num_ctx, options in ((4096, {}), (16384, {"num_ctx": 16384})):
+        fake.num_ctx = fake.trained_ctx = 2048
+        fake._loaded["fake:latest"] = 2048
+        fake.script("/api/generate", *[Play(text="fine", fields={"prompt_eval_count": 2048})] * 2)
+        assert client.generate(text, options=options).flags == ("prompt clipped",)
+        fake.num_ctx = fake.trained_ctx = fake._loaded["fake:latest"] = num_ctx
+        assert client.generate(text, options=options).flags == ()
+    assert client.generate("short").flags == ()
+    assert len(fake.asked("/api/ps")) == 4
+
+
+@pytest.mark.parametrize(
+    "play",
+    [
+        Play(status=500, body={"error": "x"}),
+        Play(drop=True),
+        Play(body={"models": 3}),
+        Play(body={"models": ["x", {}]}),
+        Play(body={"models": [{"name": "fake:latest", "context_length": "many"}]}),
+        Play(body={"models": [{"name": "other:latest", "context_length": 8}]}),
+    ],
+)
+def test_a_server_that_does_not_tell_its_context_costs_no_answer(client, fake, play):
+    """Asking for the context is beside the answer: whatever comes of it, the answer stands as it is."""
+    fake.script("/api/generate", Play(text="fine", fields={"prompt_eval_count": 2048}))
+    fake.script("/api/ps", play)
+    reply = client.generate("incontrovertibly " * 1500)
+    assert (reply.text, reply.flags) == ("fine", ())
+    assert client.generate("x").text == "fine"
+
+
+def test_O6_a_prompt_dropped_while_answering_is_flagged(client, fake):
+    """O6: prompt and answer longer than the context: the server dropped prompt to go on; one token over is just the end."""
+    for generated, flags in ((43, ()), (44, ("prompt clipped",))):
+        fake.script(
+            "/api/generate", Play(text="fine", fields={"prompt_eval_count": 22, "eval_count": generated})
+        )
+        assert client.generate("x", options={"num_ctx": 64}).flags == flags
+
+
 @pytest.mark.parametrize(
     ("counted", "text", "clipped"),
     [

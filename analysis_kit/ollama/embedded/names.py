@@ -38,6 +38,20 @@ def short_name(name: str) -> str | None:
     return full
 
 
+def same_model(listed: str, asked: str) -> bool:
+    """Return whether ``asked`` names the model that a server lists as ``listed``.
+
+    Case, ``:latest``, the default host and namespace, and ``:local`` (not from the cloud) do not matter.
+
+    Examples
+    --------
+    >>> same_model("llama3.2:latest", "library/Llama3.2"), same_model("llama3.2:1b", "llama3.2:1b:local")
+    (True, True)
+    """
+    listed, asked = listed.lower(), asked.strip().lower().removesuffix(":local")
+    return listed == asked or (short_name(listed) or listed) == short_name(asked)
+
+
 def is_demo_model(name: str) -> bool:
     """Return whether ``name`` is the small model that the kit brings, whose judgement of tone is near chance."""
     return (short_name(name) or "").lower() == MODEL_NAME
