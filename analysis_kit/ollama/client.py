@@ -124,6 +124,8 @@ class OllamaClient(Shelf):
         ------
         AnalysisError
             If the prompt is blank.
+        ConfigurationError
+            If there are images and the model sees none: a server may answer all the same, without them.
         EmptyAnswerError, TruncatedAnswerError
             If no text came.
         OllamaError
@@ -286,6 +288,15 @@ class OllamaClient(Shelf):
             Whether the server may cut a text that is too long; by default that is an error.
         options : mapping, optional
             Ollama options.
+
+        Raises
+        ------
+        AnalysisError
+            If a text is blank.
+        ConfigurationError
+            If the model has no vectors of ``dimensions``.
+        OllamaError
+            If the server fails.
         """
         listed = [usable(text) for text in ([texts] if isinstance(texts, str) else texts)]
         name = model or self.model or self._only_model("embedding")
@@ -308,6 +319,11 @@ class OllamaClient(Shelf):
                 f"{self.base_url} gave {len(vectors)} vectors for {len(listed)} texts (model {name!r})",
                 host=self.base_url,
                 model=name,
+            )
+        lengths = {len(vector) for vector in vectors}
+        if dimensions is not None and lengths - {dimensions}:
+            raise ConfigurationError(
+                f"dimensions={dimensions}: model {name!r} at {self.base_url} gives vectors of length {max(lengths)}"
             )
         return Embeddings(
             vectors,
@@ -352,6 +368,8 @@ class OllamaClient(Shelf):
         if isinstance(form, type) and issubclass(form, BaseModel):
             form = form.model_json_schema()
         body: dict[str, Any] = {"model": model or self.default_model(), **content}
+        if fields.get("images") or any(message.get("images") for message in content.get("messages", ())):
+            self._must_see(body["model"])
         body |= {"keep_alive": self._keep_alive, **fields, "format": form, "stream": True}
         body["options"] = {**DETERMINISTIC, **self._given, **(fields.get("options") or {})}
         return {key: value for key, value in body.items() if value is not None}

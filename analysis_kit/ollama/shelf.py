@@ -153,6 +153,14 @@ class Shelf:
         )
         raise ConfigurationError(f"{self.base_url} {have}: {how}")
 
+    def _must_see(self, model: str) -> None:
+        able = self.show(model).get("capabilities")
+        # a server older than the list says nothing; one that has it answers without the images (measured on v0.24.0)
+        if able and "vision" not in able:
+            raise ConfigurationError(
+                f"model {model!r} at {self.base_url} sees no images (it has {', '.join(able)}): name one with vision"
+            )
+
     def _capabilities(self, info: ModelInfo) -> Sequence[str]:
         # servers before 0.30 do not list them
         return info.capabilities or tuple(self.show(info.name).get("capabilities") or ("completion",))

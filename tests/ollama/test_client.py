@@ -131,6 +131,7 @@ def test_tools_images_and_thinking_are_passed_through(client, fake):
             ]
         ),
     )
+    fake.models["fake:latest"]["capabilities"] = ["completion", "tools", "vision"]
     tools = [{"type": "function", "function": {"name": "price", "description": "", "parameters": {}}}]
     message = {"role": "user", "content": "price?", "images": ["aGk="]}
     reply = client.chat([message], tools=tools, think="low", keep_alive="5m")
@@ -143,6 +144,19 @@ def test_tools_images_and_thinking_are_passed_through(client, fake):
         "5m",
     )
     assert sent["stream"] is True
+
+
+def test_images_for_a_model_that_sees_none_are_refused(client, fake):
+    """Measured on a real server: it would answer without them; one that lists no capabilities is asked."""
+    message = {"role": "user", "content": "what is it?", "images": ["aGk="]}
+    for ask in (lambda: client.generate("what is it?", images=["aGk="]), lambda: client.chat([message])):
+        with pytest.raises(
+            ConfigurationError, match=r"'fake' at http.* sees no images \(it has completion\)"
+        ):
+            ask()
+    assert not fake.asked("/api/generate") + fake.asked("/api/chat")
+    fake.script("/api/show", Play(body={"model_info": {}}))
+    assert client.chat([message]).text == "fine"
 
 
 def test_answers_are_deterministic_unless_the_caller_says_otherwise(fake):
@@ -619,6 +633,10 @@ def test_embeddings_come_one_a_text_and_are_never_cut_silently(fake, client):
     assert len(vectors) == 2
     assert math.isclose(sum(value * value for value in vectors[0]), 1)
     assert fake.asked("/api/embed")[0].json["truncate"] is False
+    assert len(client.embed("a", dimensions=4).vectors[0]) == 4
+    fake.script("/api/embed", Play(body={"model": "fake", "embeddings": [[0.6, 0.8]]}))
+    with pytest.raises(ConfigurationError, match=r"dimensions=9: .* gives vectors of length 2"):
+        client.embed("a", dimensions=9)
     fake.script("/api/embed", Play(body={"model": "fake", "embeddings": [[1.0]]}))
     with pytest.raises(StreamBrokenError, match="1 vectors for 2 texts"):
         client.embed(["a", "b"])
