@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
 
 from analysis_kit.container import reset_container
+from analysis_kit.ollama.client import OllamaClient
+from analysis_kit.ollama.host import parse_host
 from analysis_kit.ollama.pool import reset_pool
 from analysis_kit.settings import reset_settings
 
@@ -27,3 +30,11 @@ def _clean_room(monkeypatch):
     for thread in left:
         thread.join(5)
     assert not [thread for thread in left if thread.is_alive()]
+
+
+@pytest.fixture(scope="session")
+def live_server():
+    """Base URL of the real Ollama, and the name of its smallest completion model."""
+    with OllamaClient(parse_host(os.environ["LIVE_OLLAMA_HOST"])) as client:
+        able = [info for info in client.tags() if "completion" in (info.capabilities or ("completion",))]
+        return client.base_url, min(able, key=lambda info: info.size_bytes).name

@@ -1,4 +1,4 @@
-"""One contract, two servers: the scripted fake that other tests lean on, and the embedded server with a real model."""
+"""One contract: the scripted fake that other tests lean on, the embedded server with a real model, a real Ollama (`live`)."""
 
 from __future__ import annotations
 
@@ -26,12 +26,22 @@ FEW = {"temperature": 0, "seed": 1, "num_predict": 6}
 MESSAGES = [{"role": "user", "content": "Say hi"}]
 
 
-@pytest.fixture(scope="module", params=["fake", pytest.param("embedded", marks=pytest.mark.llama)])
+SERVERS = [
+    "fake",
+    pytest.param("embedded", marks=pytest.mark.llama),
+    pytest.param("live", marks=pytest.mark.live),
+]
+
+
+@pytest.fixture(scope="module", params=SERVERS)
 def server(request):
     """A running server: its base URL and the name of its model."""
     if request.param == "fake":
         with FakeOllama(models=["fake:latest"]) as fake:
             yield fake.url, "fake:latest"
+        return
+    if request.param == "live":
+        yield request.getfixturevalue("live_server")
         return
     try:
         running = EmbeddedOllama().start()
@@ -59,8 +69,9 @@ def test_get_and_head(server, path):
 def test_the_model_is_listed_shown_and_loaded(server, post):
     """Tags, show and ps name one model by one digest, with what the sheet says of it."""
     url, model = server
-    (item,) = requests.get(f"{url}/api/tags", timeout=30).json()["models"]
-    assert item["name"] == item["model"] == model
+    listed = requests.get(f"{url}/api/tags", timeout=30).json()["models"]
+    (item,) = [each for each in listed if each["name"] == model]
+    assert item["model"] == model
     assert re.fullmatch("[0-9a-f]{64}", item["digest"])
     assert item["size"] > 0
     assert item["details"]["family"]
@@ -70,8 +81,9 @@ def test_the_model_is_listed_shown_and_loaded(server, post):
     assert isinstance(card["model_info"], dict)
     assert card["details"]["family"] == item["details"]["family"]
     assert post("/api/chat", messages=[]).json()["done_reason"] == "load"
-    (loaded,) = requests.get(f"{url}/api/ps", timeout=30).json()["models"]
-    assert (loaded["name"], loaded["digest"]) == (model, item["digest"])
+    running = requests.get(f"{url}/api/ps", timeout=30).json()["models"]
+    (loaded,) = [each for each in running if each["name"] == model]
+    assert loaded["digest"] == item["digest"]
     assert loaded["context_length"] > 0
     assert datetime.fromisoformat(loaded["expires_at"]).tzinfo
 
@@ -195,7 +207,7 @@ def test_the_kits_client_reads_both_alike(server):
         assert client.default_model() == model
         assert client.digest(model)
         assert client.version()
-        assert [item.name for item in client.tags()] == [model]
+        assert model in [item.name for item in client.tags()]
         assert client.show(model)
         generated = client.generate("Say hi", options=FEW)
         chatted = client.chat(MESSAGES, options=FEW)
@@ -218,7 +230,7 @@ def test_the_official_client_reads_both_alike(server):
     """Ollama's own client lists, chats whole and in parts, and raises its error with the status."""
     url, model = server
     client = ollama.Client(url)
-    assert [item.model for item in client.list().models] == [model]
+    assert model in [item.model for item in client.list().models]
     whole = client.chat(model, MESSAGES, options=FEW)
     parts = list(client.chat(model, MESSAGES, options=FEW, stream=True))
     assert "".join(part.message.content for part in parts) == whole.message.content
