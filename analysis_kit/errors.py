@@ -146,7 +146,7 @@ class AnswerError(AnalysisError):
 
 
 class TruncatedAnswerError(AnswerError):
-    """Raised when the answer stopped at the token limit: half an answer is no answer."""
+    """Raised when the answer stopped at the token limit, or in a loop: half an answer is no answer."""
 
 
 class EmptyAnswerError(AnswerError):

@@ -17,6 +17,7 @@ CLIPPED = "prompt clipped"
 
 #: No tokenizer in use packs more bytes of text than this into a token on average (CJK text included).
 _BYTES_PER_TOKEN = 12
+_LIKE_TOKENS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,11 +223,20 @@ class Collector:
         EmptyAnswerError
             If the server only loaded the model, or the answer has neither text nor tool calls.
         TruncatedAnswerError
-            If the token limit was reached before any text came (reasoning used it up).
+            If the token limit was reached before any text came (reasoning used it up); or if the last object never came
+            because the model repeated one token and Ollama gave up on it.
         """
         last, text, thinking = self._last, self.text, clean("".join(self._thoughts))
         where = f"{self._host}, model {self._model!r}"
         if last is None:
+            if _loops(self._parts) or _loops(self._thoughts):
+                raise TruncatedAnswerError(
+                    f"the model says the same over and over, and the server ended its answer ({where}, after {len(text)} "
+                    "characters): another prompt, repeat_penalty or model may help, the same request will not",
+                    text=text,
+                    model=self._model,
+                    host=self._host,
+                )
             raise StreamBrokenError(
                 f"the answer ended before its last line ({where}, after {len(text)} characters)",
                 host=self._host,
@@ -304,6 +314,12 @@ class Collector:
         if self._logprobs:
             whole["logprobs"] = list(self._logprobs)
         return whole
+
+
+def _loops(pieces: list[str]) -> bool:
+    """Return whether ``pieces`` end as Ollama (v0.24.0) ends a loop: without a last object, after so many like tokens."""
+    end = [piece.strip() for piece in pieces[-_LIKE_TOKENS:]]
+    return len(end) == _LIKE_TOKENS and len(set(end)) == 1
 
 
 def durations(last: Mapping[str, Any]) -> tuple[float, float, float, float]:

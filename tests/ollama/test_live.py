@@ -252,6 +252,13 @@ def test_a_cut_answer_and_a_clipped_prompt_are_noticed(client):
         assert any(word in " ".join(said) for word in ("prompt clipped", "context"))
 
 
+def test_an_answer_in_a_loop_is_noticed(client):
+    """The server ends a loop in silence; that is a typed error with the text, which nobody repeats."""
+    with pytest.raises(TruncatedAnswerError, match="over and over") as caught:
+        client.generate("Say x.", format={"type": "string", "enum": ["x " * 60]})
+    assert caught.value.text.endswith("x x x")
+
+
 def test_a_prompt_dropped_while_answering_is_noticed(client):
     """An answer longer than the context makes the server drop prompt, or stop: both are flagged."""
     options = {"num_ctx": 64, "num_predict": 100}

@@ -19,6 +19,7 @@ from analysis_kit.errors import (
     OllamaError,
     ServerBusyError,
     StreamBrokenError,
+    TruncatedAnswerError,
 )
 from analysis_kit.ollama.client import OllamaClient
 from analysis_kit.retry import is_transient
@@ -195,6 +196,20 @@ def test_each_refusal_says_what_to_do_and_whether_to_ask_again(
     assert is_transient(caught.value) is again
     assert isinstance(caught.value, ServerBusyError) is (status in (429, 503))
     assert client.generate("x").text == "ok"
+
+
+@pytest.mark.parametrize("said", ["response", "thinking"])
+def test_an_answer_that_the_server_ended_in_a_loop_is_no_fault_of_the_host(fake, client, said):
+    """Measured on a real server: over 30 like tokens end the stream without a last object; again would be the same."""
+    lines = [{"response": "", "done": False} | {said: text} for text in ['"x', *[" x"] * 30]]
+    fake.script("/api/generate", Play(lines=lines), Play(lines=lines[:-1]))
+    with pytest.raises(TruncatedAnswerError, match="over and over") as caught:
+        client.generate("x")
+    assert not is_transient(caught.value)
+    assert caught.value.text == ('"x' + " x" * 30 if said == "response" else "")
+    with pytest.raises(StreamBrokenError, match="before its last line") as caught:
+        client.generate("x")
+    assert is_transient(caught.value)
 
 
 def test_a_403_with_a_reason_of_its_own_gets_no_other(fake, client):
