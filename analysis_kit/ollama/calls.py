@@ -118,7 +118,10 @@ class Calls:
             yield from transport.stream(path, body, model=model)
 
     def whole(self, path: str, body: dict[str, Any], *, prompt: str) -> Reply:
-        """Return a model's whole answer. It is streamed all the same, so that a cancel ends the server's work at once."""
+        """Return a model's whole answer. It is streamed all the same, so that a cancel ends the server's work on it.
+
+        An Ollama ends it at the next token; a prompt that it reads it reads to the end first (measured on v0.24.0).
+        """
 
         def once() -> Reply:
             pieces = self._pieces(path, body, prompt)
