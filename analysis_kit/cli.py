@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="analysis-kit", description="Analyse earnings-call transcripts in parallel."
     )
     parser.add_argument("--version", action="version", version=f"analysis-kit {version('analysis-kit')}")
+    _common(parser, before_command=True)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     report = _command(commands, "report", _report, "analyse transcripts and write one HTML file")
@@ -101,15 +102,29 @@ def _command(
         name, help=text, description=text[0].upper() + text[1:] + "."
     )
     parser.set_defaults(command=command)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    _common(parser, before_command=False)
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser, *, before_command: bool) -> None:
+    """Add what may stand before the command or after it; after it nothing is a default, so that what stood before holds."""
+
+    def default(value: object) -> object:
+        return value if before_command else argparse.SUPPRESS
+
+    parser.add_argument(
+        "--debug", action="store_true", default=default(False), help="show the traceback of an error"
+    )
     parser.add_argument(
         "--log-level",
-        default="WARNING",
-        choices=["DEBUG", "INFO", "WARNING", "ERROR"],
+        type=str.upper,
+        default=default("WARNING"),
+        choices=["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
         help="default: WARNING",
     )
-    parser.add_argument("--log-json", action="store_true", help="log one JSON object a line")
-    return parser
+    parser.add_argument(
+        "--log-json", action="store_true", default=default(False), help="log one JSON object a line"
+    )
 
 
 def _server(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from fakes.ollama import FakeOllama
 
 from analysis_kit.cli import main
 from analysis_kit.errors import AnalysisKitError
+from analysis_kit.logs import JsonFormatter
 
 DATA = Path(__file__).parent.parent / "data"
 CALL = str(DATA / "perihel_q1_2025.vtt")
@@ -21,8 +23,6 @@ CALL = str(DATA / "perihel_q1_2025.vtt")
 
 @pytest.fixture(autouse=True)
 def _quiet_logging():
-    import logging
-
     logger = logging.getLogger("analysis_kit")
     before = (list(logger.handlers), logger.level, logger.propagate)
     yield
@@ -196,6 +196,30 @@ def test_json_logs_are_json(folder, capsys):
     assert any(
         "OLLAMA_NUM_PARALLEL" in record["message"] and record["level"] == "WARNING" for record in records
     )
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--log-level", "info", "--log-json", "doctor"],
+        ["doctor", "--log-level", "INFO", "--log-json"],
+        ["--log-json", "--log-level", "ERROR", "doctor", "--log-level", "Info"],
+    ],
+)
+def test_logging_options_stand_before_or_after_the_command(folder, argv):
+    """Level, in any case, and form are heeded in both places; of two levels the later one holds."""
+    assert main([*argv, "--hosts", "127.0.0.1:1"]) == 0
+    logger = logging.getLogger("analysis_kit")
+    assert logger.level == logging.INFO
+    assert [type(handler.formatter) for handler in logger.handlers] == [JsonFormatter]
+
+
+@pytest.mark.parametrize("argv", [["--log-level", "LOUD", "doctor"], ["doctor", "--log-level", "LOUD"]])
+def test_an_unknown_log_level_is_refused_in_both_places(capsys, argv):
+    """Exit code 2, and the levels there are."""
+    with pytest.raises(SystemExit, match="2"):
+        main(argv)
+    assert "CRITICAL" in capsys.readouterr().err
 
 
 def test_doctor_says_what_is_there(folder, capsys):
