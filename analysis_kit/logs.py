@@ -40,10 +40,15 @@ class JsonFormatter(logging.Formatter):
             fields["stack"] = record.stack_info
         try:
             return json.dumps(fields, default=str, allow_nan=False)
-        except (TypeError, ValueError):  # NaN, keys that are no text, values that contain themselves
-            return json.dumps(
-                {name: value if isinstance(value, str) else repr(value) for name, value in fields.items()}
-            )
+        except Exception:  # noqa: BLE001 - NaN, keys that are no text, values that contain themselves or have no text
+            return json.dumps({name: _text(value) for name, value in fields.items()})
+
+
+def _text(value: object) -> str:
+    try:
+        return value if isinstance(value, str) else repr(value)
+    except Exception:  # noqa: BLE001 - a stranger's object must not cost the record
+        return f"<{type(value).__name__} without a text>"
 
 
 def configure_logging(level: str = "WARNING", *, json: bool = False) -> None:

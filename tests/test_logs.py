@@ -44,9 +44,18 @@ def test_json_lines_hold_message_fields_and_exception(logger, capsys):
     assert "ValueError: why" in second["exception"]
 
 
-@pytest.mark.parametrize("odd", [float("nan"), {1: object()}, {(1,): 2}, object(), "\ud83d", b"x"])
+class _Silent:
+    def __repr__(self):
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [float("nan"), {1: object()}, {(1,): 2}, object(), "\ud83d", b"x", _Silent(), [_Silent()], 10**5000],
+    ids=["nan", "object", "key", "plain", "half", "bytes", "silent", "within", "digits"],
+)
 def test_odd_fields_still_make_one_strict_json_line(odd):
-    """NaN, objects, keys that are no text and half an emoji never break a line."""
+    """NaN, objects, keys that are no text, half an emoji and what has no text never break or lose a line."""
     record = logging.makeLogRecord(
         {"name": "n", "levelname": "INFO", "msg": "m", "odd": odd, "level": "mine"}
     )
