@@ -133,7 +133,13 @@ def load_settings(*, env_file: str | Path | None = None, **values: Any) -> Setti
         raise ConfigurationError(
             f"the settings file {str(path)!r} does not exist or is no file; name one that does."
         )
-    found = {name: text for name, text in dotenv_values(path).items() if text and not os.environ.get(name)}
+    try:
+        lines = dotenv_values(path)
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(
+            f"the settings file {str(path)!r} cannot be read ({exc}); it has to be UTF-8 text."
+        ) from exc
+    found = {name: text for name, text in lines.items() if text and not os.environ.get(name)}
     _refuse_misspelt(found)
     known = {
         name: found.get(PREFIX + name) or (found.get(name) if name == "OLLAMA_HOST" else None)

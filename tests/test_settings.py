@@ -169,6 +169,9 @@ def test_a_dotenv_is_read_only_when_it_is_named(tmp_path, monkeypatch):
         load_settings(env_file=path)
     with pytest.raises(ConfigurationError, match="does not exist"):
         load_settings(env_file=tmp_path / "absent")
+    path.write_bytes(b"\xff\xfeA\x00")
+    with pytest.raises(ConfigurationError, match="UTF-8"):
+        load_settings(env_file=path)
 
 
 def test_where_the_cache_folder_is(monkeypatch, tmp_path):
