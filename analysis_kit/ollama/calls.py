@@ -66,7 +66,7 @@ class Calls:
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
         self._load_timeout_s = load_timeout_s
-        self._api_key = api_key
+        self.key_for = api_key
         self._spare: list[Transport] = []
         self.flying: set[Transport] = set()  # those with a call under way
         self.watcher: Watcher | None = None
@@ -219,7 +219,7 @@ class Calls:
                 self.base_url,
                 connect_timeout_s=self._connect_timeout_s,
                 read_timeout_s=self._read_timeout_s,
-                api_key=self._api_key(self.base_url),
+                api_key=self.key_for(self.base_url),
             )
         self.flying.add(transport)
         try:

@@ -18,7 +18,7 @@ from analysis_kit.ollama import pool_view
 from analysis_kit.ollama.arguments import keys_by_host, seconds, whole
 from analysis_kit.ollama.balance import PROBE_S, Host
 from analysis_kit.ollama.client import OllamaClient
-from analysis_kit.ollama.host import parse_host, resolve_hosts
+from analysis_kit.ollama.host import api_key_for, parse_host, resolve_hosts
 from analysis_kit.ollama.placement import Placement
 from analysis_kit.ollama.slot_queue import SlotQueue, thread_names
 from analysis_kit.ollama.slots import GivenBack, Lease, Slot, given_back
@@ -226,7 +226,10 @@ class OllamaConnectionPool:
         return slot
 
     def _client_for(self, host: Host) -> OllamaClient:
-        return OllamaClient(host.name, api_key=self.keys.get(host.name), **self._options)
+        client, keys = OllamaClient(host.name, **self._options), self.keys
+        # by host, since a request that moves must not take its first host's key along
+        client.calls.key_for = lambda base_url: api_key_for(base_url, keys.get(base_url))
+        return client
 
     def _fresh(self, slot: Slot) -> None:
         now = time.monotonic()

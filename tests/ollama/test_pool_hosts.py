@@ -370,6 +370,20 @@ def test_each_key_goes_to_its_own_host(make):
             assert {request.headers.get("authorization") for request in fake.requests} == {sent}
 
 
+@pytest.mark.parametrize("fault", [Play(drop=True), Play(status=500, body={"error": "down"})])
+def test_a_request_that_moves_leaves_its_hosts_key_behind(make, fault):
+    """Moved to a host with a key of its own, or with none, a request carries that host's key, or none, and is answered."""
+    with FakeOllama(api_key="one") as first, FakeOllama(api_key="two") as second, FakeOllama() as without:
+        for other, sent in ((second, "Bearer two"), (without, None)):
+            keys = {fake.url: fake.api_key for fake in (first, other) if fake.api_key}
+            pool = make([first, other], 1, 0, api_key=keys)
+            first.script("/api/generate", fault)
+            with pool.get_connection() as client:
+                assert client.generate("x").host == other.url
+            assert {request.headers.get("authorization") for request in other.requests} == {sent}
+            assert {request.headers.get("authorization") for request in first.requests} == {"Bearer one"}
+
+
 def test_the_html_shows_every_host(lab, make):
     """A host that was set aside is shown with its last failure."""
     pool = make(lab[:2])
