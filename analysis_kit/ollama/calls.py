@@ -29,6 +29,9 @@ _answered: dict[tuple[str, str], float] = {}  # (base URL, model) -> monotonic t
 class Watcher(Protocol):
     """Whoever hands out a client, and wants to know how its host does."""
 
+    def allow(self) -> None:
+        """Raise if the client may ask nothing now."""
+
     def started(self, path: str, model: str) -> object:
         """Note that a request was sent; what is returned comes back in `finished`."""
 
@@ -105,6 +108,8 @@ class Calls:
         within_s: float | None = None,
     ) -> Any:
         """Return the JSON answer of an endpoint that does not stream; ``within_s``: seconds instead of the read limit."""
+        if within_s is None:  # a limit of its own has what a pool asks before it hands the client out
+            self._allow()
 
         def once() -> Any:
             with self._flight() as transport:
@@ -114,6 +119,7 @@ class Calls:
 
     def progress(self, path: str, body: Mapping[str, Any], *, model: str) -> Iterator[dict[str, Any]]:
         """Yield the objects of a progress stream."""
+        self._allow()
         with self._flight() as transport:
             yield from transport.stream(path, body, model=model)
 
@@ -236,6 +242,10 @@ class Calls:
                 self._spare.append(transport)
             else:
                 transport.close()
+
+    def _allow(self) -> None:
+        if self.watcher is not None:
+            self.watcher.allow()
 
     def _moving(self, once: Callable[[], T], model: str) -> T:
         try:

@@ -74,10 +74,14 @@ class Slot:
         self.operation: tuple[str, str] | str = ""
         self.leaked = False
 
-    def started(self, path: str, model: str) -> tuple[Host, Mark]:
-        """Note what the holder does."""
+    def allow(self) -> None:
+        """Refuse a client that nobody holds."""
         if math.isnan(self.since):
             raise given_back(self.host.name)
+
+    def started(self, path: str, model: str) -> tuple[Host, Mark]:
+        """Note what the holder does."""
+        self.allow()
         self.operation = (path, model)
         return self.host, self.host.limit.started()
 
@@ -116,6 +120,10 @@ class GivenBack:
 
     def __init__(self, host: str) -> None:
         self._host = host
+
+    def allow(self) -> None:
+        """Refuse the request."""
+        raise given_back(self._host)
 
     def started(self, path: str, model: str) -> object:
         """Refuse the request."""

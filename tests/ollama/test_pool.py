@@ -597,6 +597,33 @@ def test_a_client_kept_beyond_its_block_is_refused(fake, make):
     assert call(pool) == "ok"
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_client_kept_beyond_its_block_asks_no_endpoint(fake, make, replaced):
+    """Listings, cards, vectors, downloads and streams are refused like answers, also where the slot has a new client."""
+    pool = make(1, 0)
+    with pool.get_connection() as client:
+        if replaced:
+            fake.script("/api/generate", Play(drop=True))
+            with pytest.raises(StreamBrokenError):
+                client.generate("x")
+    before = len(fake.requests)
+    for ask in (
+        client.tags,
+        client.ps,
+        client.show,
+        client.version,
+        client.load,
+        lambda: client.embed("x"),
+        lambda: client.pull("m"),
+        lambda: client.digest("fake"),
+        lambda: client.chat([{"role": "user", "content": "x"}]),
+        lambda: list(client.generate("x", stream=True)),
+    ):
+        with pytest.raises(PoolError, match="given back"):
+            ask()
+    assert len(fake.requests) == before
+
+
 def test_an_error_in_the_block_comes_out_and_the_slot_comes_back(make):
     """Whatever a caller raises inside the block, an interrupt included, is its own and costs no slot."""
     pool = make(1, 0)
