@@ -206,7 +206,19 @@ class ModelNotFoundError(OllamaError):
 
 
 class ServerBusyError(OllamaError):
-    """Raised when the server refuses more work for now (503, 429)."""
+    """Raised when the server refuses more work for now (503, 429).
+
+    Parameters
+    ----------
+    message, **facts
+        As `OllamaError`.
+    retry_after_s : float, optional
+        Seconds after which the server wants to be asked again, where it says so (``Retry-After``).
+    """
+
+    def __init__(self, message: str = "", *, retry_after_s: float | None = None, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.retry_after_s = retry_after_s
 
 
 class OllamaTimeoutError(OllamaError, TimeoutError):

@@ -1,7 +1,8 @@
 """Retries: `exponential_backoff_retry` and `call_with_retry`, on tenacity.
 
 What is worth repeating is decided by `is_transient`. Waits have full jitter (anything from 0 to ``base_s * 2**n``, at
-most ``max_wait_s``), so that many callers who failed together do not come back together. A cancelled unit leaves its
+most ``max_wait_s``), so that many callers who failed together do not come back together; a server's Retry-After comes on
+top, within the same bound. A cancelled unit leaves its
 backoff at once. A retried call inside another retried call is not retried itself: the outer one decides, or three
 attempts would become nine. A `RetryBudget` bounds what retries may add up to when everything fails at the same time.
 """
@@ -163,9 +164,10 @@ class _Retry:
         stop: Any = tenacity.stop_after_attempt(policy.max_attempts)
         if policy.deadline_s is not None:
             stop |= tenacity.stop_before_delay(policy.deadline_s)
+        backoff = tenacity.wait_random_exponential(multiplier=policy.base_s, max=policy.max_wait_s)
         return {
             "stop": stop | self._no_leave,
-            "wait": tenacity.wait_random_exponential(multiplier=policy.base_s, max=policy.max_wait_s),
+            "wait": lambda state: min(policy.max_wait_s, backoff(state) + _asked_s(state)),
             "retry": tenacity.retry_if_exception(policy.repeats),
             "before_sleep": self._tell,
             "reraise": True,
@@ -287,6 +289,14 @@ class _Policy:
         _retrying.set(True)
 
 
+def _asked_s(state: tenacity.RetryCallState) -> float:
+    """Return the seconds that the server wants to be left alone, by the error of the attempt that failed; 0 if it says none."""
+    exc = state.outcome.exception() if state.outcome is not None else None
+    if isinstance(exc, errors.AnalysisError):
+        exc = exc.__cause__
+    return getattr(exc, "retry_after_s", None) or 0.0
+
+
 def _name(fn: Callable[..., Any]) -> str:
     return str(getattr(fn, "__qualname__", type(fn).__qualname__))
 
@@ -321,7 +331,8 @@ def exponential_backoff_retry(
     max_attempts : int, default 3
         Calls in all, the first included.
     base_s, max_wait_s : float, default 0.5 and 30.0
-        The wait before the n-th repetition is drawn evenly from 0 to ``min(max_wait_s, base_s * 2**(n-1))`` seconds.
+        The wait before the n-th repetition is drawn evenly from 0 to ``min(max_wait_s, base_s * 2**(n-1))`` seconds,
+        after those that a busy server asked for; no wait is longer than ``max_wait_s``.
     deadline_s : float, optional
         No attempt begins later than so many seconds after the first did. An attempt that runs is not cut off.
     retry_on : exception type, tuple of them, or callable, optional

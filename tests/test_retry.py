@@ -301,6 +301,34 @@ def test_waits_grow_with_full_jitter_up_to_the_limit(monkeypatch):
         assert len(set(column)) > 40
 
 
+@pytest.mark.parametrize(
+    ("asked_s", "least", "most"),
+    [(7.0, 7, 8), (29.5, 29.5, 30), (3600.0, 30, 30), (0.0, 0, 1), (None, 0, 1)],
+)
+def test_a_server_that_says_when_to_come_back_is_heeded_within_the_bound(monkeypatch, asked_s, least, most):
+    """Its Retry-After comes before the jitter, whether it is the error or a unit's cause, and never beyond max_wait_s."""
+    waits = []
+    monkeypatch.setattr("analysis_kit.cancellation.sleep", waits.append)
+    busy = errors.ServerBusyError("busy", status=429, retry_after_s=asked_s)
+    unit = errors.AnalysisError("unit failed")
+    unit.__cause__ = busy
+    for error in (busy, unit):
+        for _ in range(20):
+            call_with_retry(Flaky(error), base_s=1, budget=RetryBudget(reserve=1e6))
+    assert len(waits) == 40
+    assert all(least <= wait_s <= most for wait_s in waits)
+    assert len(set(waits)) > 20 or least == most
+
+
+@both
+def test_a_retry_after_beyond_the_deadline_is_not_waited_for(how):
+    """Where the server wants more time than is left, its error comes out at once, after one attempt."""
+    flaky = Flaky(errors.ServerBusyError("busy", status=503, retry_after_s=20.0))
+    with pytest.raises(errors.ServerBusyError, match="busy"):
+        decorated(flaky, how=how, deadline_s=5)()
+    assert flaky.calls == 1
+
+
 def test_an_overall_deadline_ends_the_attempts(monkeypatch):
     """No attempt begins after deadline_s."""
     monkeypatch.setattr("random.uniform", lambda low, high: high)

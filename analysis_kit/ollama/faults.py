@@ -8,8 +8,11 @@ from __future__ import annotations
 import errno
 import http.client
 import json
+import math
 import re
+import time
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
@@ -79,6 +82,7 @@ class Faults:
             later = f"later (Retry-After: {pause})" if pause else "later"
             return ServerBusyError(
                 f"{self.host} is busy{_of(model)} (status {status}){said}; ask for less at once, or {later}",
+                retry_after_s=_seconds_until(pause),
                 **facts,
             )
         if status == _NOT_FOUND and _NO_MODEL.search(words):
@@ -204,6 +208,19 @@ def _error_text(raw: bytes) -> str:
 
 def _said(error: object) -> str:
     return str(error.get("message", error) if isinstance(error, dict) else error)
+
+
+def _seconds_until(text: str) -> float | None:
+    """Return the seconds that a Retry-After means: a number of them, or a date (RFC 9110, 10.2.3); None for anything else."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(text).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+        return max(0.0, seconds)
+    return seconds if 0 <= seconds < math.inf else None
 
 
 def _bottom(exc: BaseException) -> BaseException:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import pickle
+import time
 import traceback
+from email.utils import formatdate
 
 import pytest
 from fakes.ollama import BUSY, FakeOllama, Play
@@ -217,6 +219,28 @@ def test_a_403_with_a_reason_of_its_own_gets_no_other(fake, client):
     fake.script("/api/generate", Play(status=403, body={"error": "ollama cloud is disabled"}))
     with pytest.raises(OllamaError, match=r"with status 403: ollama cloud is disabled\Z"):
         client.generate("x")
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("header", "low", "high"),
+    [
+        ("7", 7, 7),
+        (" 0 ", 0, 0),
+        ("1.5", 1.5, 1.5),
+        (formatdate(time.time() + 86_400, usegmt=True), 43_200, 86_400),
+        (formatdate(time.time() - 90, usegmt=True), 0, 0),
+        *((junk, None, None) for junk in ("", "soon", "-3", "nan", "1e999", "Mon, 99 Foo 2026", "7;8")),
+    ],
+)
+def test_the_time_that_a_busy_server_asks_for_is_read(fake, client, status, header, low, high):
+    """Retry-After in seconds or as a date is on the error, also after pickling; anything else is nothing, never a failure."""
+    fake.script("/api/generate", Play(status=status, body={"error": BUSY}, headers={"Retry-After": header}))
+    with pytest.raises(ServerBusyError) as caught:
+        client.generate("x")
+    for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):
+        assert error.retry_after_s == low if low is None else low <= error.retry_after_s <= high
+        assert (error.status, error.server_text) == (status, BUSY)
 
 
 @pytest.mark.parametrize(
