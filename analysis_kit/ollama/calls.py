@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self, TypeVar
 from analysis_kit import events
 from analysis_kit.errors import AnswerError, OllamaError, OllamaUnreachableError, StreamBrokenError
 from analysis_kit.ollama.embedded.names import same_model
+from analysis_kit.ollama.faults import OK
 from analysis_kit.ollama.reply import NAN, Collector, ModelInfo, Piece, Reply
 from analysis_kit.ollama.transport import Transport
 
@@ -231,7 +232,7 @@ class Calls:
         try:
             yield transport
         except BaseException as exc:
-            if not (isinstance(exc, OllamaError) and exc.status is not None):
+            if not (isinstance(exc, OllamaError) and exc.status not in (None, OK)):
                 self.fit = False
             if isinstance(exc, (OllamaUnreachableError, StreamBrokenError)):
                 self._base = None  # the embedded server may come back at another port

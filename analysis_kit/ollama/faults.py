@@ -40,6 +40,12 @@ _SHOWN_CHARACTERS = 500
 
 #: What requests, urllib3 and the socket below them raise.
 FOREIGN = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
+#: What they raise where an address, of the server or of a proxy, is none that they know how to reach.
+_UNUSABLE = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    urllib3.exceptions.LocationParseError,
+)
 
 
 class Faults:
@@ -74,7 +80,8 @@ class Faults:
 
     def refused(self, status: int, body: bytes, *, headers: Mapping[str, str], model: str) -> OllamaError:
         """Return the error that an answer with another status than 200 means."""
-        words = self.words(_error_text(body))
+        text, fields = _error_text(body)
+        words = self.words(text)
         said = f": {words}" if words else ""
         facts: dict[str, Any] = {"host": self.host, "model": model, "status": status, "server_text": words}
         if status in _BUSY:
@@ -92,7 +99,8 @@ class Faults:
             )
         hint = ""
         if status == _UNAUTHORIZED:
-            hint = "; give the key of this host as api_key="
+            place = self.words(str(fields.get("signin_url") or ""))
+            hint = f"; {f'sign in at {place} or ' if place else ''}give the key of this host as api_key="
         elif status == _FORBIDDEN and not words:
             hint = "; the server does not take requests from here"
         elif status in _REDIRECTS:
@@ -111,8 +119,10 @@ class Faults:
         facts: dict[str, Any] = {"host": self.host, "model": model}
         bottom = _bottom(exc)
         why = self.words(_reason(bottom))
-        if isinstance(exc, (requests.exceptions.InvalidURL, urllib3.exceptions.LocationParseError)):
-            return ConfigurationError(f"the host {self.host} cannot be used: {why}")
+        if isinstance(exc, _UNUSABLE):
+            return ConfigurationError(
+                f"the host {self.host}, or the proxy that the environment names for it, cannot be used: {why}"
+            )
         if line.connecting:
             limit = (
                 f" within {self.connect_timeout_s:g} s" if isinstance(exc, requests.ConnectTimeout) else ""
@@ -151,6 +161,7 @@ class Faults:
             f"{self.host} broke off its answer{_of(model)}: {words}",
             host=self.host,
             model=model,
+            status=OK,
             server_text=words,
         )
 
@@ -196,18 +207,21 @@ def _of(model: str) -> str:
     return f" for model {model!r}" if model else ""
 
 
-def _error_text(raw: bytes) -> str:
-    """Return the words of an error body: ``{"error": text}``, the OpenAI form, or the body itself."""
+def _error_text(raw: bytes) -> tuple[str, Mapping[str, Any]]:
+    """Return the words of an error body (``{"error": text}``, the OpenAI form, or the body itself), and its fields."""
     text = raw.decode("utf-8", "replace")
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):
-        return text
-    return _said(body.get("error", text) if isinstance(body, dict) else text)
+        return text, {}
+    if not isinstance(body, dict):
+        return text, {}
+    error = body.get("error")
+    return _said(body.get("message") or text if error is None else error), body
 
 
 def _said(error: object) -> str:
-    return str(error.get("message", error) if isinstance(error, dict) else error)
+    return str(error.get("message") or error if isinstance(error, dict) else error)
 
 
 def _seconds_until(text: str) -> float | None:

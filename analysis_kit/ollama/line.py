@@ -174,6 +174,15 @@ class _Readable:
         return io.BufferedReader(_Reader(self._sock, self._line), BUFFER_BYTES)
 
 
+class _Answer(http.client.HTTPResponse):
+    """An answer; one whose head the connection's end has cut is an error here, where urllib3 would warn and go on."""
+
+    def begin(self) -> None:
+        super().begin()
+        if self.msg.defects and not self.fp.peek(1):
+            raise http.client.IncompleteRead(b"")
+
+
 class _Watched(HTTPConnection):
     """Shared by both kinds of connection: tells the line what happens to the socket."""
 
@@ -185,7 +194,7 @@ class _Watched(HTTPConnection):
         self.response_class = self._answer  # type: ignore[assignment]
 
     def _answer(self, sock: Any, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:
-        return http.client.HTTPResponse(_Readable(sock, self.line), *args, **kwargs)  # type: ignore[arg-type]
+        return _Answer(_Readable(sock, self.line), *args, **kwargs)  # type: ignore[arg-type]
 
     def _new_conn(self) -> socket.socket:
         try:

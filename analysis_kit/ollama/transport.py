@@ -220,14 +220,18 @@ class Transport:
             return self._send(prepared)
 
     def _send(self, prepared: requests.PreparedRequest) -> requests.Response:
-        return self._adapter.send(
-            prepared,
-            stream=True,
-            timeout=(self.connect_timeout_s, self.read_timeout_s),
-            verify=self._settings["verify"],
-            cert=self._settings["cert"],
-            proxies=self._settings["proxies"],
-        )
+        try:
+            return self._adapter.send(
+                prepared,
+                stream=True,
+                timeout=(self.connect_timeout_s, self.read_timeout_s),
+                verify=self._settings["verify"],
+                cert=self._settings["cert"],
+                proxies=self._settings["proxies"],
+            )
+        except requests.RequestException as exc:
+            exc.request = None  # its headers hold the key
+            raise
 
     def __repr__(self) -> str:
         return f"<Transport {self.base_url}>"

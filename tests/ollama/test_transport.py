@@ -84,8 +84,8 @@ def test_lines_are_put_together_wherever_the_network_cuts_them(fake, transport):
 
 
 @pytest.mark.parametrize("reset", [False, True])
-def test_an_answer_cut_at_any_byte_is_an_error_or_whole(fake, reset):
-    """A connection that ends (FIN or RST) after any number of bytes never gives half an answer as a whole one."""
+def test_an_answer_cut_at_any_byte_is_an_error_or_whole(fake, reset, caplog):
+    """A connection that ends (FIN or RST) after any byte never gives half an answer as a whole one, nor a warning in the log."""
     text = "grew by five percent"
     final = {"total_duration": 5, "eval_count": 4}
     lines = [
@@ -105,6 +105,25 @@ def test_an_answer_cut_at_any_byte_is_an_error_or_whole(fake, reset):
     first_whole = outcomes.index(text)
     assert all(outcome == text for outcome in outcomes[first_whole:])
     assert first_whole > 200
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_a_head_with_a_strange_line_is_read_all_the_same(fake):
+    """A proxy's broken header line, with the answer behind it, costs nothing."""
+    line = json.dumps({"response": "hi", "done": True}).encode()
+    head = b"HTTP/1.1 200 OK\r\nno header at all\r\nContent-Length: %d\r\n\r\n" % len(line)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            conn, _ = listener.accept()
+            conn.recv(65536)
+            conn.sendall(head + line)
+            conn.close()
+
+        thread, _ = in_thread(serve)
+        with OllamaClient(f"127.0.0.1:{listener.getsockname()[1]}", model="fake") as client:
+            assert client.generate("x").text == "hi"
+        thread.join(5)
 
 
 def test_O8_an_error_in_the_middle_of_a_stream_raises_with_the_part_that_came(fake):
@@ -115,6 +134,7 @@ def test_O8_an_error_in_the_middle_of_a_stream_raises_with_the_part_that_came(fa
         client.generate("x")
     assert caught.value.text == "half half "
     assert caught.value.server_text == "model runner has unexpectedly stopped"
+    assert (caught.value.host, caught.value.model, caught.value.status) == (fake.url, "fake", 200)
 
 
 def test_O8_a_stream_without_its_last_line_raises(fake):
@@ -501,6 +521,52 @@ def test_O12_loopback_never_goes_through_a_proxy(fake, monkeypatch):
             trap.accept()
 
 
+@pytest.mark.parametrize("name", ["localhost", "127.1", "127.0.0.1"])
+def test_every_spelling_of_loopback_goes_past_the_proxy(fake, monkeypatch, name):
+    """Loopback by name, by address and by its short form reaches the server itself, where a proxy leads nowhere."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "")
+    with OllamaClient(f"{name}:{fake.port}") as client:
+        assert client.version() == fake.version
+
+
+def test_no_proxy_is_heeded_for_hosts_elsewhere(fake, monkeypatch):
+    """A host that NO_PROXY names is asked directly; another is asked through the proxy, with neither netrc nor its login shown."""
+    monkeypatch.setenv("HTTP_PROXY", f"http://user:geheim@127.0.0.1:{fake.port}")
+    monkeypatch.setenv("NO_PROXY", "near.invalid,.lab.invalid")
+    for name in ("near.invalid", "gpu1.lab.invalid"):
+        with pytest.raises(OllamaUnreachableError) as caught:
+            OllamaClient(name, connect_timeout_s=5).tags()
+        assert "proxy" not in str(caught.value)
+    assert fake.requests == []
+    fake.script("http://far.invalid:11434/api/tags", Play(status=502, body="<html>no such host</html>"))
+    with pytest.raises(OllamaError, match="502") as caught:
+        OllamaClient("far.invalid").tags()
+    assert len(fake.requests) == 1
+    assert "geheim" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_proxy_that_cannot_be_used_is_a_matter_of_configuration(monkeypatch):
+    """A kind of proxy that requests lacks a part for is one clear error that no retry repeats."""
+    monkeypatch.setenv("HTTP_PROXY", "gopher://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "")
+    with pytest.raises(ConfigurationError, match="proxy"):
+        OllamaClient("far.invalid").tags()
+
+
+def test_a_netrc_file_has_no_say(fake, monkeypatch, tmp_path):
+    """What a .netrc holds for a host is neither sent nor put in the place of the key."""
+    (tmp_path / "netrc").write_text("default login someone password geheim\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("HTTP_PROXY", fake.url)
+    monkeypatch.setenv("NO_PROXY", "")
+    path = "http://far.invalid:11434/api/version"
+    for key, sent in ((None, None), ("mine", "Bearer mine")):
+        fake.script(path, Play(body={"version": "1"}))
+        OllamaClient("far.invalid", api_key=key).version()
+        assert fake.asked(path)[-1].headers.get("authorization") == sent
+
+
 def test_a_host_elsewhere_goes_through_the_proxy_of_the_environment(fake, monkeypatch):
     """Off loopback the proxy variables are honoured, and calls through the proxy can be aborted like others."""
     monkeypatch.setenv("HTTP_PROXY", fake.url)
@@ -524,18 +590,23 @@ def test_the_key_goes_to_its_host_and_appears_nowhere(caplog):
         fake.script(
             "/api/generate", Play(status=302, body="", headers={"Location": elsewhere.url + "/api/generate"})
         )
-        fake.script("/api/generate", Play(status=500, body={"error": f"bad key {key}"}))
+        fake.script(
+            "/api/generate", Play(status=500, body={"error": f"bad key {key}"}), *[Play(drop=True)] * 2
+        )
         shown = [repr(client), repr(client.calls), str(vars(client.calls.__class__))]
-        for _ in range(2):
+        for _ in range(3):
             try:
                 client.generate("x")
             except OllamaError as exc:
                 shown += ["".join(traceback.format_exception(exc)), repr(exc), exc.server_text]
+                while exc is not None:
+                    shown += [str(vars(exc)), str(vars(getattr(exc, "request", None) or Exception()))]
+                    exc = exc.__cause__ or exc.__context__
         with pytest.raises(OllamaError, match="api_key"):
             OllamaClient(fake.url, model="fake").generate("x")
         client.close()
     assert elsewhere.requests == []
-    assert len(shown) == 9
+    assert len(shown) > 12
     assert not [text for text in [*shown, caplog.text] if key in text]
 
 
