@@ -8,7 +8,14 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, Protocol, Self, TypeVar
 
 from analysis_kit import events
-from analysis_kit.errors import AnswerError, OllamaError, OllamaUnreachableError, StreamBrokenError
+from analysis_kit.errors import (
+    AnswerError,
+    OllamaError,
+    OllamaTimeoutError,
+    OllamaUnreachableError,
+    StreamBrokenError,
+)
+from analysis_kit.ollama.embedded.durations import duration_s, life_s
 from analysis_kit.ollama.embedded.names import same_model
 from analysis_kit.ollama.faults import OK
 from analysis_kit.ollama.reply import NAN, Collector, ModelInfo, Piece, Reply
@@ -21,10 +28,13 @@ _WARM_S = 240.0
 #: A prompt of this many tokens may have met a limit that was not asked for: the server's default, or the model's own
 #: length, to which a longer ``num_ctx`` is cut without a word. Then the server is asked, for at most so many seconds.
 _LONG_PROMPT, _CONTEXT_S = 1024, 3.0
+#: Options with which a model is loaded; where one of them changes, a server loads the model anew.
+_SHAPE = ("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict")
 #: Connections that one client keeps when many threads have used it at once.
 _MOST_KEPT = 16
 
-_answered: dict[tuple[str, str], float] = {}  # (base URL, model) -> monotonic time of its last answer
+#: (base URL, model) -> until when (monotonic time) it is in memory, and the shape that it was loaded with.
+_warm: dict[tuple[str, str], tuple[float, list[object]]] = {}
 
 
 class Watcher(Protocol):
@@ -107,14 +117,22 @@ class Calls:
         *,
         model: str = "",
         within_s: float | None = None,
+        loads: bool = False,
     ) -> Any:
-        """Return the JSON answer of an endpoint that does not stream; ``within_s``: seconds instead of the read limit."""
+        """Return the JSON answer of an endpoint that does not stream.
+
+        It has ``within_s`` seconds instead of the read limit, or longer than that where it ``loads`` a model.
+        """
         if within_s is None:  # a limit of its own has what a pool asks before it hands the client out
             self._allow()
 
         def once() -> Any:
+            limit_s = self._first_s(self.base_url, body) if loads and body else within_s
             with self._flight() as transport:
-                return transport.call(method, path, body, model=model, within_s=within_s)
+                answer = transport.call(method, path, body, model=model, within_s=limit_s)
+            if loads and body:
+                _note_warm(transport.base_url, body)
+            return answer
 
         return self._moving(once, model)
 
@@ -175,14 +193,14 @@ class Calls:
         began = time.perf_counter()
         try:
             with self._flight() as transport:
-                for item in transport.stream(path, body, model=model, first_s=self._first_s(host, model)):
+                for item in transport.stream(path, body, model=model, first_s=self._first_s(host, body)):
                     piece = collector.add(item)
                     if piece is not None:
                         if first_s != first_s:  # noqa: PLR0124 - NaN until the first piece
                             first_s = time.perf_counter() - began
                         yield piece
             elapsed_s = time.perf_counter() - began
-            _answered[host, model] = time.monotonic()
+            _note_warm(host, body)
             if collector.prompt_tokens >= _LONG_PROMPT:
                 collector.num_ctx = self._context(model, collector.num_ctx)
             reply = collector.reply(elapsed_s=elapsed_s, first_token_s=first_s)
@@ -212,9 +230,9 @@ class Calls:
                     return min(given, asked or given)
         return asked
 
-    def _first_s(self, host: str, model: str) -> float:
-        last = _answered.get((host, model))
-        warm = last is not None and time.monotonic() - last < _WARM_S
+    def _first_s(self, host: str, body: Mapping[str, Any]) -> float:
+        until, shape = _warm.get((host, body["model"]), (0.0, None))
+        warm = time.monotonic() < until and shape == _shape(body)
         return self._read_timeout_s if warm else self._read_timeout_s + self._load_timeout_s
 
     @contextlib.contextmanager
@@ -236,6 +254,9 @@ class Calls:
                 self.fit = False
             if isinstance(exc, (OllamaUnreachableError, StreamBrokenError)):
                 self._base = None  # the embedded server may come back at another port
+            if isinstance(exc, (OllamaUnreachableError, StreamBrokenError, OllamaTimeoutError)):
+                for known in [each for each in tuple(_warm) if each[0] == transport.base_url]:
+                    _warm.pop(known, None)  # it may have been started anew, or be busy with another model
             raise
         finally:
             self.flying.discard(transport)
@@ -299,6 +320,27 @@ class ReplyStream(Iterator[Piece]):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _shape(body: Mapping[str, Any]) -> list[object]:
+    options = body.get("options") or {}
+    return [body.get("shift"), *map(options.get, _SHAPE)]
+
+
+def _note_warm(host: str, body: Mapping[str, Any]) -> None:
+    until = time.monotonic() + min(_WARM_S, 0.8 * _memory_s(body.get("keep_alive")))
+    _warm[host, body["model"]] = (until, _shape(body))
+
+
+def _memory_s(keep_alive: object) -> float:
+    """Return the seconds that a model stays in memory for; 0 where ``keep_alive`` is in no form that is known here."""
+    if keep_alive is None:
+        return _WARM_S / 0.8
+    try:
+        seconds = duration_s(keep_alive) if isinstance(keep_alive, str) else float(keep_alive)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return 0.0
+    return life_s(seconds)
 
 
 def _event(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Self, Unpack, overload
@@ -14,11 +15,12 @@ from analysis_kit.ollama.answers import Answer, read_answer
 from analysis_kit.ollama.arguments import seconds
 from analysis_kit.ollama.calls import Calls, ReplyStream
 from analysis_kit.ollama.host import EMBEDDED, api_key_for, checked_key, resolve_hosts
+from analysis_kit.ollama.images import encoded
 from analysis_kit.ollama.label_probabilities import TOP_LOGPROBS, label_field
 from analysis_kit.ollama.questions import DEFAULT_QUESTIONS, SENTIMENT, Question
-from analysis_kit.ollama.reply import Embeddings, Reply, durations
+from analysis_kit.ollama.reply import Embeddings, Reply, count, durations
 from analysis_kit.ollama.shelf import Shelf
-from analysis_kit.ollama.text import usable
+from analysis_kit.ollama.text import clean, usable
 from analysis_kit.ollama.wire import RequestFields
 from analysis_kit.results import Exchange
 
@@ -113,8 +115,8 @@ class OllamaClient(Shelf):
             Return a `ReplyStream` of the pieces as they come.
         **fields
             The request's other fields, by the protocol: ``options`` ``format`` (``"json"``, a JSON Schema or a pydantic
-            model) ``system`` ``template`` ``raw`` ``suffix`` ``images`` (base64) ``think`` ``keep_alive`` ``logprobs``
-            ``top_logprobs`` ``truncate`` ``shift``.
+            model) ``system`` ``template`` ``raw`` ``suffix`` ``images`` (bytes, paths, or base64) ``context`` ``think``
+            ``keep_alive`` ``logprobs`` ``top_logprobs`` ``truncate`` ``shift``.
 
         Returns
         -------
@@ -170,7 +172,8 @@ class OllamaClient(Shelf):
         Parameters
         ----------
         messages : iterable of mapping
-            ``{"role": "user", "content": "..."}`` and their like, oldest first; at least one with text.
+            ``{"role": "user", "content": "..."}`` and their like, oldest first; at least one with text. ``images`` as
+            in `generate`.
         model, stream, **fields
             As `generate`; and ``tools``.
 
@@ -193,10 +196,12 @@ class OllamaClient(Shelf):
         spoken = "\n".join(str(message.get("content") or "") for message in listed)
         prompt = usable(spoken)
         if prompt != spoken:
-            listed = [
-                {**message, "content": usable(message["content"])} if message.get("content") else message
-                for message in listed
-            ]
+            for message in listed:
+                if isinstance(message.get("content"), str):
+                    message["content"] = clean(message["content"])
+        for message in listed:
+            if message.get("images") is not None:
+                message["images"] = encoded(message["images"])
         body = self._body(model, fields, messages=listed)
         if stream:
             return ReplyStream(self.calls.pieces("/api/chat", body, prompt=prompt))
@@ -308,12 +313,14 @@ class OllamaClient(Shelf):
         }
         body.update({key: value for key, value in extra.items() if value is not None})
         began = time.perf_counter()
-        answer = self.calls.plain("POST", "/api/embed", body, model=name)
+        answer = self.calls.plain("POST", "/api/embed", body, model=name, loads=True)
         total_s, load_s, _, _ = durations(answer)
         try:
             vectors = tuple(tuple(map(float, row)) for row in answer.get("embeddings") or ())
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             vectors = ()
+        # a row without numbers, or with one that is none, is no vector
+        vectors = tuple(row for row in vectors if row and all(map(math.isfinite, row)))
         if len(vectors) != len(listed):
             raise StreamBrokenError(
                 f"{self.base_url} gave {len(vectors)} vectors for {len(listed)} texts (model {name!r})",
@@ -332,7 +339,7 @@ class OllamaClient(Shelf):
             total_s=total_s,
             load_s=load_s,
             elapsed_s=time.perf_counter() - began,
-            prompt_tokens=int(answer.get("prompt_eval_count") or 0),
+            prompt_tokens=count(answer.get("prompt_eval_count")),
         )
 
     # life
@@ -357,8 +364,7 @@ class OllamaClient(Shelf):
     # inside
     def _body(self, model: str | None, fields: Mapping[str, Any], **content: Any) -> dict[str, Any]:
         known = RequestFields.__annotations__
-        unknown = fields.keys() - known.keys()
-        if unknown:
+        if unknown := fields.keys() - known.keys():
             # a server would pass over it without a word
             name = min(unknown)
             close = difflib.get_close_matches(name, known, n=1)
@@ -368,9 +374,10 @@ class OllamaClient(Shelf):
         if isinstance(form, type) and issubclass(form, BaseModel):
             form = form.model_json_schema()
         body: dict[str, Any] = {"model": model or self.default_model(), **content}
-        if fields.get("images") or any(message.get("images") for message in content.get("messages", ())):
-            self._must_see(body["model"])
         body |= {"keep_alive": self._keep_alive, **fields, "format": form, "stream": True}
+        body["images"] = encoded(fields.get("images"))
+        if any(each.get("images") for each in (body, *content.get("messages", ()))):
+            self._must_see(body["model"])
         body["options"] = {**DETERMINISTIC, **self._given, **(fields.get("options") or {})}
         return {key: value for key, value in body.items() if value is not None}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +17,8 @@ CLIPPED = "prompt clipped"
 #: No tokenizer in use packs more bytes of text than this into a token on average (CJK text included).
 _BYTES_PER_TOKEN = 12
 _LIKE_TOKENS = 30
+#: Go's integers end below this.
+_BEYOND = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ class ModelInfo:
             parameter_size=str(details.get("parameter_size") or ""),
             capabilities=tuple(item.get("capabilities") or ()),
             loaded=loaded,
-            context_length=item.get("context_length") or details.get("context_length"),
+            context_length=count(item.get("context_length")) or count(details.get("context_length")) or None,
             raw=item,
         )
 
@@ -190,7 +191,7 @@ class Collector:
     @property
     def prompt_tokens(self) -> int:
         """The server's count, once it has come."""
-        return int(_number((self._last or {}).get("prompt_eval_count")))
+        return count((self._last or {}).get("prompt_eval_count"))
 
     def add(self, item: dict[str, Any]) -> Piece | None:
         """Take one object; return its part of the answer, if it has one."""
@@ -249,19 +250,21 @@ class Collector:
             raise EmptyAnswerError(
                 f"the server only {reason}ed the model and gave no answer ({where})", **facts
             )
-        count = int(_number(last.get("eval_count")))
+        generated_tokens = count(last.get("eval_count"))
         prompt_tokens = self.prompt_tokens
-        clipped = is_clipped(prompt_tokens, self._prompt, self.num_ctx, generated_tokens=count)
+        clipped = is_clipped(prompt_tokens, self._prompt, self.num_ctx, generated_tokens=generated_tokens)
         where += ", prompt clipped: raise num_ctx" if clipped else ""
         if not text.strip() and not self._tool_calls:
             if reason == "length":
                 by = "its reasoning" if thinking else "blanks"
                 raise TruncatedAnswerError(
-                    f"the model spent all {count} tokens on {by} and gave no answer ({where}): allow more with num_predict, "
+                    f"the model spent all {generated_tokens} tokens on {by} and gave no answer ({where}): allow more with num_predict, "
                     "or switch reasoning off with think=False",
                     **facts,
                 )
-            raise EmptyAnswerError(f"the model's answer is empty ({where}, {count} tokens)", **facts)
+            raise EmptyAnswerError(
+                f"the model's answer is empty ({where}, {generated_tokens} tokens)", **facts
+            )
         flags = [TRUNCATED] if reason == "length" else []
         if clipped:
             flags.append(CLIPPED)
@@ -279,7 +282,7 @@ class Collector:
             elapsed_s=elapsed_s,
             first_token_s=first_token_s,
             prompt_tokens=prompt_tokens,
-            generated_tokens=count,
+            generated_tokens=generated_tokens,
             thinking=thinking,
             logprobs=tuple(self._logprobs),
             flags=tuple(flags),
@@ -325,12 +328,12 @@ def _loops(pieces: list[str]) -> bool:
 def durations(last: Mapping[str, Any]) -> tuple[float, float, float, float]:
     """Return total, load, prompt and generation seconds; a server that gives a total leaves zeros out."""
     keys = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")
-    total, load, prompt, generate = (_number(last.get(key)) / 1e9 for key in keys)
+    total, load, prompt, generate = (count(last.get(key)) / 1e9 for key in keys)
     return (total, load, prompt, generate) if total else (NAN, NAN, NAN, NAN)
 
 
-def _number(value: object) -> float:
-    """Return a count or duration; 0 where it is none."""
+def count(value: object) -> int:
+    """Return a count, or a duration in nanoseconds; 0 where it is none."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return 0
-    return value if 0 <= value < math.inf else 0
+    return int(value) if 0 <= value < _BEYOND else 0

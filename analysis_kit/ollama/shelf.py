@@ -90,7 +90,7 @@ class Shelf:
         """Have the server load a model into memory, without a question."""
         name = model or self.default_model()
         body = {"model": name, "prompt": "", "stream": False}
-        self.calls.plain("POST", "/api/generate", body, model=name)
+        self.calls.plain("POST", "/api/generate", body, model=name, loads=True)
 
     def default_model(self) -> str:
         """Return the model that is asked where a call names none.
@@ -130,7 +130,7 @@ class Shelf:
             raise self._strange(path)
         try:
             return tuple(ModelInfo.read(item, loaded=loaded) for item in listed)
-        except (AttributeError, TypeError, ValueError) as exc:
+        except (AttributeError, TypeError, ValueError, OverflowError) as exc:
             raise self._strange(path) from exc
 
     def _strange(self, path: str) -> OllamaError:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
 
@@ -36,7 +37,8 @@ class RequestFields(TypedDict, total=False):
     template: str
     raw: bool
     suffix: str
-    images: list[str]
+    images: Sequence[str | bytes | os.PathLike[str]]
+    context: list[int]
     tools: list[dict[str, Any]]
     think: bool | str
     keep_alive: str | float

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import math
 import pickle
 import re
 import threading
+from pathlib import Path
 
 import pytest
 from fakes.ollama import FakeOllama, Play
@@ -157,6 +159,70 @@ def test_images_for_a_model_that_sees_none_are_refused(client, fake):
     assert not fake.asked("/api/generate") + fake.asked("/api/chat")
     fake.script("/api/show", Play(body={"model_info": {}}))
     assert client.chat([message]).text == "fine"
+
+
+@pytest.mark.parametrize("endpoint", ["generate", "chat"])
+def test_images_may_be_bytes_files_or_base64(fake, client, tmp_path, endpoint):
+    """Each form goes out as base64, in order, and what the caller gave is left as it was; a request holds no image it has not."""
+    fake.models["fake:latest"]["capabilities"] = ["completion", "vision"]
+    png = b"\x89PNG\r\n\x1a\n\x00\xff"
+    path = tmp_path / "chart.png"
+    path.write_bytes(png)
+    sent = base64.b64encode(png).decode()
+    images = [png, bytearray(png), path, str(path), sent]
+    if endpoint == "generate":
+        client.generate("x", images=images)
+        got = fake.requests[-1].json["images"]
+        client.generate("x")
+    else:
+        message = {"role": "user", "content": "x", "images": images}
+        client.chat([message])
+        got = fake.requests[-1].json["messages"][0]["images"]
+        assert message["images"] is images
+        client.chat([{"role": "user", "content": "x"}])
+    assert got == [sent] * 5
+    assert "images" not in str(fake.requests[-1].json)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        "aGk=",
+        b"png",
+        ["no/such.png"],
+        [5],
+        [None],
+        ["a\x00b"],
+        ["x" * 9001],
+        [Path("no/such.png")],
+    ],
+)
+def test_what_is_no_image_is_refused_before_any_request(fake, client, images):
+    """One image where a list belongs, a file that is not there, a number: one sentence, and nothing is sent."""
+    for ask in (
+        lambda: client.generate("x", images=images),
+        lambda: client.chat([{"role": "user", "content": "x", "images": images}]),
+    ):
+        with pytest.raises(ConfigurationError, match="image"):
+            ask()
+    assert fake.requests == []
+
+
+def test_every_field_goes_out_as_given_and_what_is_none_does_not(fake, client):
+    """False, 0 and the empty text are values that the server must hear of; None is no field."""
+    falsy = {"think": False, "keep_alive": 0, "raw": False, "truncate": False, "shift": False}
+    falsy |= {"logprobs": False, "top_logprobs": 0, "system": "", "suffix": ""}
+    client.generate("x", **falsy, context=[1, 2], template=None, format=None)
+    sent = fake.requests[-1].json
+    assert {key: sent[key] for key in falsy} == falsy
+    assert sent["context"] == [1, 2]
+    assert not {"template", "format", "images", "tools"} & sent.keys()
+    for think in ("low", "medium", "high", "max", True):
+        client.generate("x", think=think)
+        assert fake.requests[-1].json["think"] == think
+    for keep_alive in ("1h30m", -1, "-1s", 0.5):
+        client.chat([{"role": "user", "content": "x"}], keep_alive=keep_alive)
+        assert fake.requests[-1].json["keep_alive"] == keep_alive
 
 
 def test_answers_are_deterministic_unless_the_caller_says_otherwise(fake):
@@ -394,6 +460,9 @@ def test_O16_lone_surrogates_and_nul_are_replaced_everywhere(fake, client):
         Play(lines=[b'{"response": "\\ud83d", "done": false}\n', {"response": "", "done": True}]),
     )
     assert client.generate("x").text == "\ufffd"
+    messages = [{"role": "system", "content": " "}, {"role": "tool", "content": None}]
+    client.chat([*messages, {"role": "user", "content": text}])
+    assert fake.requests[-1].json["messages"] == [*messages, {"role": "user", "content": clean}]
 
 
 def test_O1_a_busy_server_is_asked_again_and_its_words_come_out(fake, client):
@@ -432,6 +501,8 @@ def test_O17_a_missing_model_is_one_request_and_a_hint(fake, client):
             "total_duration": "long",
             "prompt_eval_count": -3,
         },
+        {"response": "a", "done": True, "eval_count": 2**63, "total_duration": 10**400},
+        {"response": "a", "done": True, "eval_count": True, "prompt_eval_count": [], "total_duration": None},
     ],
 )
 def test_fields_of_a_strange_type_are_errors_or_unknown(fake, client, line):
@@ -452,6 +523,9 @@ def test_fields_of_a_strange_type_are_errors_or_unknown(fake, client, line):
         ("/api/tags", {"models": [1]}, lambda client: client.tags()),
         ("/api/tags", {"models": 7}, lambda client: client.tags()),
         ("/api/ps", {"models": [{"size": "big"}]}, lambda client: client.ps()),
+        ("/api/ps", b'{"models": [{"size": 1e999}]}', lambda client: client.ps()),
+        ("/api/tags", {"models": [{"name": "a", "details": [1]}]}, lambda client: client.tags()),
+        ("/api/tags", {"models": [{"name": "a", "capabilities": 5}]}, lambda client: client.tags()),
         ("/api/version", {"release": "1"}, lambda client: client.version()),
     ],
 )
@@ -597,6 +671,16 @@ def test_listings_cards_and_version_are_read(fake, client):
     assert client.show()["capabilities"] == ["completion"]
     assert client.version() == fake.version
     assert client.digest("FAKE") == client.digest("fake:latest") == info.digest
+    assert (
+        client.digest(" library/fake ")
+        == client.digest("registry.ollama.ai/library/Fake:latest")
+        == info.digest
+    )
+    for other in ("fake:1b", "other/fake", "registry.example/library/fake"):
+        with pytest.raises(ModelNotFoundError):
+            client.digest(other)
+    fake.script("/api/ps", Play(body={"models": [{"name": "fake:latest", "context_length": "many"}]}))
+    assert client.ps()[0].context_length is None
 
 
 @pytest.mark.parametrize(

@@ -328,10 +328,12 @@ def test_embeddings_are_as_many_as_texts_or_an_error(fake, client):
     for blank in ("", ["a", " "]):
         with pytest.raises(Exception, match="empty"):
             client.embed(blank)
-    for rows in ([], None, [[1.0, "x"]], [[1.0], [2.0]], 5, "x"):
+    for rows in ([], None, [[1.0, "x"]], [[1.0], [2.0]], 5, "x", [[]], [None], [[float("nan")]], [[10**400]]):
         fake.script("/api/embed", Play(body={"embeddings": rows}))
         with pytest.raises(StreamBrokenError, match="1 text"):
             client.embed("a")
+    fake.script("/api/embed", Play(body={"embeddings": [[1.0]], "prompt_eval_count": "many"}))
+    assert client.embed("a").prompt_tokens == 0
 
 
 @pytest.mark.parametrize("messages", ["hello", ["hello"], 5, [None]])

@@ -195,6 +195,93 @@ def test_O13_a_first_call_has_time_to_load_the_model_and_the_next_has_not(fake):
     assert len(fake.asked("/api/generate")) == 2
 
 
+def ask_generate(client):
+    """Ask for an answer."""
+    return client.generate("x")
+
+
+@pytest.mark.parametrize(
+    ("path", "ask"),
+    [
+        ("/api/generate", ask_generate),
+        ("/api/generate", lambda client: client.load()),
+        ("/api/embed", lambda client: client.embed("x")),
+    ],
+)
+def test_whatever_loads_a_model_has_time_for_it(fake, path, ask):
+    """The first answer, a load beforehand and the first vectors are given ``load_timeout_s`` more, and the next are not."""
+    loaded = threading.Event()
+    with OllamaClient(fake.url, model="fake", read_timeout_s=0.2, load_timeout_s=30) as client:
+        body = {"response": "x", "embeddings": [[1.0]], "done": True}
+        fake.script(path, Play(body=body, gate=loaded), Play(hang=True))
+        thread, box = in_thread(lambda: ask(client))
+        fake.until(lambda: len(fake.requests) == 1)
+        thread.join(0.5)
+        assert thread.is_alive()
+        loaded.set()
+        thread.join(5)
+        assert "error" not in box
+        with pytest.raises(OllamaTimeoutError):
+            ask(client)
+
+
+@pytest.mark.parametrize(
+    ("before", "then"),
+    [
+        ({"options": {"num_ctx": 2048}}, {"options": {"num_ctx": 4096}}),
+        ({}, {"options": {"num_gpu": 0}}),
+        ({"keep_alive": 0}, {}),
+        ({"keep_alive": "1ms"}, {}),
+        ({"keep_alive": "for a while"}, {}),
+        ({"shift": True}, {"shift": False}),
+    ],
+)
+def test_a_model_that_must_be_loaded_again_has_time_for_it(fake, before, then):
+    """Other loading options, or a model that was let go, count as a first call; the same call again does not."""
+    loaded = threading.Event()
+    with OllamaClient(fake.url, model="fake", read_timeout_s=0.2, load_timeout_s=30) as client:
+        client.generate("x", **before)
+        fake.script("/api/generate", Play(text="slow", gate=loaded), Play(hang=True))
+        thread, box = in_thread(lambda: client.generate("x", **then))
+        fake.until(lambda: len(fake.requests) == 2)
+        thread.join(0.5)
+        assert thread.is_alive()
+        loaded.set()
+        thread.join(5)
+        assert box["value"].text == "slow"
+        with pytest.raises(OllamaTimeoutError):
+            client.generate("x", **then)
+
+
+@pytest.mark.parametrize("keep_alive", [None, -1, "-1m", "5m", 3600, "1h"])
+def test_a_model_that_stays_is_not_waited_for_as_if_it_were_loaded(fake, keep_alive):
+    """While it is in memory by the caller's own keep_alive, and other options change nothing, the read limit holds."""
+    with OllamaClient(fake.url, model="fake", read_timeout_s=0.2, load_timeout_s=30) as client:
+        client.generate("x", keep_alive=keep_alive)
+        fake.script("/api/generate", Play(hang=True))
+        with pytest.raises(OllamaTimeoutError, match=r"within 0\.2 s"):
+            client.generate("x", options={"temperature": 1, "num_predict": 5})
+
+
+def test_a_server_that_was_started_anew_has_time_to_load(fake):
+    """After a lost connection the model is taken to be out of memory."""
+    loaded = threading.Event()
+    with OllamaClient(fake.url, model="fake", read_timeout_s=0.2, load_timeout_s=30) as client:
+        client.generate("x")
+        fake.stop()
+        with pytest.raises(OllamaUnreachableError):
+            client.generate("x")
+        fake.start()
+        fake.script("/api/generate", Play(text="slow", gate=loaded))
+        thread, box = in_thread(lambda: client.generate("x"))
+        fake.until(lambda: fake.running == 1)
+        thread.join(0.5)
+        assert thread.is_alive()
+        loaded.set()
+        thread.join(5)
+        assert box["value"].text == "slow"
+
+
 @pytest.mark.parametrize("drip", [Play(lines=[{"response": "a"}] * 9), Play(body=b" " * 4000)])
 def test_a_server_that_drips_does_not_hold_the_caller(fake, drip):
     """A slow-loris server, that sends a byte now and then, is given up after the read limit, in the head or the body."""
