@@ -173,6 +173,54 @@ def test_a_connection_that_ends_at_any_byte_costs_neither_slot_nor_truth(fake, r
         assert pool.get_stats()["open_slots"] == 1
 
 
+@pytest.mark.parametrize("path", ["/api/generate", "/api/version"])
+@pytest.mark.parametrize("off", [-40, -1, 1, 40])
+def test_a_wrong_content_length_is_an_error_or_the_whole_answer(path, off):
+    """A length that is too short or too long never gives half an answer, and does not spoil the next one on that client."""
+    body = json.dumps({"response": "grew", "version": "1", "pad": "x" * 50, "done": True}).encode()
+    asked = []
+
+    def serve(conn):
+        while conn.recv(65536):
+            asked.append(path)
+            wrong = off if len(asked) == 1 else 0
+            conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body) + wrong, body))
+            if wrong > 0:
+                conn.shutdown(socket.SHUT_RDWR)
+
+    def ask(client):
+        return client.generate("x").text if path == "/api/generate" else client.version()
+
+    right = "grew" if path == "/api/generate" else "1"
+    with wire(serve) as url, OllamaClient(url, model="fake") as client:
+        with pytest.raises(OllamaError) as caught:
+            ask(client)
+        assert isinstance(caught.value, StreamBrokenError) is (off > 0)
+        assert ask(client) == ask(client) == right
+    assert len(asked) == 3
+
+
+def test_chunks_without_an_end_are_no_whole_listing():
+    """A listing whose last chunk never comes is a broken answer, though what came could be read; so is one with a bad chunk."""
+    body = b'{"version": "1"}'
+    for tail in (b"", b"zz\r\n"):
+
+        def serve(conn, tail=tail):
+            conn.recv(65536)
+            conn.sendall(
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n%s"
+                % (len(body), body, tail)
+            )
+            conn.shutdown(socket.SHUT_RDWR)
+
+        with (
+            wire(serve) as url,
+            OllamaClient(url) as client,
+            pytest.raises(StreamBrokenError, match="middle"),
+        ):
+            client.version()
+
+
 # servers that say nothing
 def test_a_kept_connection_to_a_host_that_vanished_is_given_up_in_bounds(monkeypatch):
     """A half-open socket, alive at our end and mute: the read limit ends the call, pre_ping replaces it before one is made."""

@@ -98,6 +98,85 @@ def test_a_compressed_answer_is_unpacked(fake, client):
         client.version()
 
 
+def test_a_compressed_answer_may_come_byte_by_byte_and_cut_short(fake, client):
+    """Packed text is unpacked however it is cut; one that ends early, by its own length, is never a whole answer."""
+    packed = gzip.compress(line({"response": "é売🙂", "done": False}) + line(LAST))
+    headers = {"Content-Encoding": "gzip"}
+    fake.script("/api/generate", Play(body=packed, headers=headers, chunk_bytes=1))
+    assert client.generate("x").text == "é売🙂"
+    for end in range(1, len(packed)):
+        fake.script("/api/generate", Play(body=packed[:end], headers=headers))
+        try:
+            assert client.generate("x").text == "é売🙂"
+        except OllamaError:
+            assert end < len(packed) - 8  # what is missing is more than the checksum
+
+
+def test_a_line_of_eight_megabytes_is_read(fake, client):
+    """What the official client takes is taken: a line of just under 8 MiB, in one piece of answer."""
+    text = "y" * (8 * 2**20 - 60)
+    fake.script("/api/generate", Play(lines=[{"response": text, "done": False}, LAST]))
+    assert client.generate("x").text == text
+
+
+def test_a_host_with_a_path_is_asked_below_it(fake):
+    """What stands behind the port comes before every endpoint's own path, for answers and listings."""
+    with OllamaClient(f"{fake.url}/lab/ollama/", model="fake") as below:
+        fake.script("/lab/ollama/api/generate", Play(lines=[HI, LAST]))
+        fake.script("/lab/ollama/api/version", Play(body={"version": "1"}))
+        assert below.generate("x").text == "hi"
+        assert below.version() == "1"
+
+
+@pytest.mark.parametrize(
+    ("reason", "flags"),
+    [("stop", ()), ("length", ("truncated",)), ("of a later version", ()), (None, ()), ("", ())],
+)
+def test_every_reason_to_end_is_kept(fake, client, reason, flags):
+    """The reason is on the reply as the server gave it, and only the token limit is a flag; in chat as in generate."""
+    last = {"done": True, "done_reason": reason}
+    fake.script("/api/generate", Play(lines=[HI, {**last, "response": ""}]))
+    fake.script(
+        "/api/chat", Play(lines=[{"message": {"content": "hi"}, "done": False}, {**last, "message": None}])
+    )
+    for reply in (client.generate("x"), client.chat(ASKED)):
+        assert (reply.text, reply.done_reason, reply.flags) == ("hi", reason or "", flags)
+
+
+BODIES = [
+    {"error": "boom"},
+    {"error": {"message": "boom", "type": "api_error", "param": None, "code": None}},
+    {"error": {"error": "boom"}},
+    {"error": ["boom"]},
+    {"message": "boom"},
+    {"detail": "boom"},
+    ["boom"],
+    "boom",
+    "<!DOCTYPE html><p>boom</p>",
+    b"\xff boom",
+    json.dumps({"error": json.dumps({"error": {"message": "boom"}})}),
+]
+
+
+@pytest.mark.parametrize(
+    "status", [400, 401, 403, 404, 405, 408, 413, 418, 429, 499, 500, 502, 503, 504, 599]
+)
+def test_every_status_with_every_kind_of_body_is_one_typed_error(fake, client, status):
+    """The words are found in every form that servers and gateways give them, the facts are there, and the line stays open."""
+    for body in [*BODIES, "", None, {}, {"error": None}, {"error": ""}]:
+        for path, ask in (("/api/chat", lambda: client.chat(ASKED)), ("/api/show", client.show)):
+            fake.script(path, Play(status=status, body="null" if body is None else body))
+            with pytest.raises(OllamaError) as caught:
+                ask()
+            error = caught.value
+            assert (error.host, error.model, error.status) == (fake.url, "fake", status)
+            assert isinstance(error, ServerBusyError) is (status in (429, 503))
+            assert ("boom" in error.server_text and "boom" in str(error)) is (body in BODIES)
+            assert str(status) in str(error)
+            assert "None" not in error.server_text or isinstance(body, dict)
+    assert fake.connections == 1
+
+
 @pytest.mark.parametrize("error", ["boom", {"message": "boom", "code": 5}, ["boom"]])
 def test_an_error_under_status_200_is_an_error_on_every_endpoint(fake, client, error):
     """``{"error": ...}`` with a good status is never an empty listing, an empty answer or no vectors."""
