@@ -955,6 +955,40 @@ def test_what_llama_cpp_refuses_or_does_not_answer_is_an_error(replies, status, 
 # --- forms of replies
 
 
+def test_openais_fields_become_ollamas():
+    """Limits, penalties, stops, forms, effort, tools and images are renamed; what OpenAI has no word for stays out."""
+    said = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+    plain = openai.to_native({**said, "keep_alive": "1h", "num_ctx": 4, "options": {"num_ctx": 4}})
+    assert plain == {**said, "options": {"temperature": 1.0, "top_p": 1.0}, "stream": False}
+    renamed = {"seed": 3, "presence_penalty": 0.1, "frequency_penalty": 0.2, "temperature": 0, "top_p": 0.5}
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    more = {
+        "max_tokens": 7,
+        "stop": "end",
+        "tools": tools,
+        "logprobs": True,
+        "top_logprobs": 2,
+        "stream": True,
+    }
+    native = openai.to_native({**said, **renamed, **more})
+    assert native["options"] == {**renamed, "num_predict": 7, "stop": ["end"]}
+    assert (native["tools"], native["logprobs"], native["top_logprobs"], native["stream"]) == (
+        tools,
+        True,
+        2,
+        True,
+    )
+    assert openai.to_native({**said, "stop": ["a", "b"]})["options"]["stop"] == ["a", "b"]
+    assert openai.to_native({**said, "response_format": {"type": "json_object"}})["format"] == "json"
+    assert openai.to_native({**said, "response_format": {"type": "text"}}).get("format") is None
+    for effort, think in (("none", False), ("low", "low"), ("high", "high")):
+        assert openai.to_native({**said, "reasoning_effort": effort})["think"] == think
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
+    parts = [{"type": "text", "text": "a"}, image, {"type": "text", "text": "b"}]
+    (message,) = openai.to_native({**said, "messages": [{"role": "user", "content": parts}]})["messages"]
+    assert message == {"role": "user", "content": "ab", "images": ["aGk="]}
+
+
 def test_thinking_tools_and_text_have_their_own_fields(tmp_path, played):
     """Reasoning is thinking, tool calls come whole in the last object with their arguments as an object."""
     played.script = [
