@@ -317,7 +317,7 @@ def test_a_server_that_says_when_to_come_back_is_heeded_within_the_bound(monkeyp
             call_with_retry(Flaky(error), base_s=1, budget=RetryBudget(reserve=1e6))
     assert len(waits) == 40
     assert all(least <= wait_s <= most for wait_s in waits)
-    assert len(set(waits)) > 20 or least == most
+    assert len(set(waits)) > 5 or least == most  # jitter, up to the bound
 
 
 @both
