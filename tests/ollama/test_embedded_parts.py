@@ -381,6 +381,8 @@ def test_sampling_is_llama_cpps_with_ollamas_defaults():
         0.9,
         64,
     )
+    rest = ("n_keep", "min_p", "typical_p", "repeat_penalty", "presence_penalty", "frequency_penalty")
+    assert [sampling[key] for key in rest] == [4, 0.0, 1.0, 1.0, 0.0, 0.0]
     mine = asks.sampling_of(
         asks.options_of(
             {

@@ -29,6 +29,7 @@ from analysis_kit.errors import (
 )
 from analysis_kit.ollama.client import OllamaClient
 from analysis_kit.ollama.pool import OllamaConnectionPool, get_pool, reset_pool
+from analysis_kit.ollama.questions import SENTIMENT
 from analysis_kit.settings import override_settings
 
 NOWHERE = "127.0.0.1:9"
@@ -622,6 +623,28 @@ def test_a_client_kept_beyond_its_block_asks_no_endpoint(fake, make, replaced):
         with pytest.raises(PoolError, match="given back"):
             ask()
     assert len(fake.requests) == before
+
+
+def test_nothing_that_a_pool_shows_or_tells_holds_its_key():
+    """Reprs, figures, events, errors that name holders, and the exchange that an answer keeps: the key is in none."""
+    heard = []
+    told = '{"label": "positive", "score": 0.5, "confidence": 0.9}'
+    with FakeOllama(api_key="geheim-9", answer=told) as fake:
+        pool = OllamaConnectionPool(1, 0, 5, hosts=fake.url, model="fake", api_key="geheim-9")
+        stop = events.subscribe(heard.append)
+        try:
+            with pool.get_connection() as client:
+                answer = client.ask(SENTIMENT, "Revenue grew.")
+                client.tags()
+                with pytest.raises(PoolTimeoutError) as caught:
+                    pool.get_connection(timeout=0).__enter__()
+                shown = [repr(client), repr(answer), repr(client.generate("x")), str(caught.value)]
+            shown += [repr(pool), pool._repr_html_(), json.dumps(pool.get_stats()), repr(heard)]
+        finally:
+            stop()
+            pool.shutdown()
+    assert len(heard) >= 3
+    assert not [text for text in shown if "geheim" in text]
 
 
 def test_an_error_in_the_block_comes_out_and_the_slot_comes_back(make):
