@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from annotated_types import Ge, Gt
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from analysis_kit.errors import ConfigurationError
@@ -26,7 +26,7 @@ _named: set[str] = set()  # variables that were named as unknown; once is enough
 class Settings(BaseSettings):
     """The kit's settings; each is read from ``ANALYSIS_KIT_<NAME>``, and ``OLLAMA_HOST`` also as Ollama reads it.
 
-    A keyword wins over the environment. An empty variable counts as not set. A ``.env`` file is read only by
+    A keyword wins over the environment. An empty variable counts as not set; spaces around a value do not count. A ``.env`` file is read only by
     `load_settings`, and only when it is named there.
 
     Attributes
@@ -93,6 +93,14 @@ class Settings(BaseSettings):
     PERFORMANCE_ALERT_THRESHOLD: float = Field(default=5.0, gt=0)
     PERFORMANCE_MAX_METRICS: int = Field(default=10_000, ge=1)
     ENABLE_AUTO_REGISTRATION: bool = True
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _clean(cls, value: Any, info: ValidationInfo) -> Any:
+        """Strip text, and refuse to take True for a number."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float):
+            raise ValueError("a truth value is no number")
+        return value.strip() if isinstance(value, str) else value
 
     def __init__(self, **values: Any) -> None:
         if "OLLAMA_HOST" in values:
@@ -238,8 +246,10 @@ def _exchange(replacement: Settings | None) -> Settings | None:
 def _refuse_misspelt(environment: Mapping[str, Any]) -> None:
     """Refuse a variable that looks like one of ours with a slip; name any other that is none, and go on."""
     for variable in environment:
-        name = variable.removeprefix(PREFIX)
-        if name == variable or name in Settings.model_fields:
+        name = variable[len(PREFIX) :]
+        if not variable.upper().startswith(PREFIX) or variable in {
+            PREFIX + known for known in Settings.model_fields
+        }:
             continue
         close = difflib.get_close_matches(name.upper(), Settings.model_fields, n=1, cutoff=0.75)
         if close:
@@ -259,17 +269,22 @@ def _refuse_misspelt(environment: Mapping[str, Any]) -> None:
 def _sentence(item: Mapping[str, Any], values: Mapping[str, Any]) -> str:
     alias = str(item["loc"][0])
     name = alias.removeprefix(PREFIX)
-    if name not in Settings.model_fields:
-        close = difflib.get_close_matches(name, Settings.model_fields, n=1)
+    if item["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(name.upper(), Settings.model_fields, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known are: {', '.join(Settings.model_fields)}"
-        return f"{name} is no setting ({hint})"
+        return f"{alias} is no setting ({hint})"
     given = name if {name, alias} & values.keys() else alias if os.environ.get(alias) else PREFIX + name
     return f"{given}={item['input']!r}: allowed is {_allowed(name)}"
 
 
 def _allowed(name: str) -> str:
     field = Settings.model_fields[name]
-    words: dict[object, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    words: dict[object, str] = {
+        bool: "true or false, yes or no",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+    }
     allowed = words.get(field.annotation, str(field.annotation))
     for bound in field.metadata:
         if isinstance(bound, Ge):

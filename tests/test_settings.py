@@ -85,6 +85,32 @@ def test_a_wrong_value_names_variable_value_and_what_is_allowed(monkeypatch, nam
         Settings(**{name: text})
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("ASYNC_USE_PROCESSES", " TRUE ", True),
+        ("ASYNC_USE_PROCESSES", "yes", True),
+        ("ENABLE_PERFORMANCE_MONITORING", "off", False),
+        ("ASYNC_MAX_WORKERS", " 6 ", 6),
+        ("ASYNC_MAX_WORKERS", "6.0", 6),
+        ("OLLAMA_CONNECTION_TIMEOUT", "1e1 ", 10.0),
+        ("OLLAMA_MODEL", " llama3.2\n", "llama3.2"),
+        ("CACHE_URL", "  ", ""),
+    ],
+)
+def test_a_value_may_be_written_in_many_ways(monkeypatch, name, text, value):
+    """Spaces around a value, any case, and the usual words for true and false are read."""
+    monkeypatch.setenv(PREFIX + name, text)
+    assert getattr(load_settings(), name) == value
+
+
+@pytest.mark.parametrize("name", ["ASYNC_MAX_WORKERS", "OLLAMA_CONNECTION_TIMEOUT"])
+def test_true_is_no_number(name):
+    """A truth value for a number is a slip, and not 1."""
+    with pytest.raises(ConfigurationError, match=f"{name}=True: allowed is a"):
+        Settings(**{name: True})
+
+
 def test_several_wrong_values_are_all_named():
     """One error names them all."""
     with pytest.raises(
@@ -97,8 +123,18 @@ def test_an_unknown_name_is_refused_with_the_nearest(monkeypatch):
     """A slip in a keyword or in a variable is an error that says which name was meant."""
     with pytest.raises(ConfigurationError, match="did you mean ASYNC_MAX_WORKERS"):
         Settings(ASYNC_MAX_WORKER=3)
+    with pytest.raises(ConfigurationError, match="did you mean ASYNC_MAX_WORKERS"):
+        Settings(async_max_workers=3)
+    with pytest.raises(
+        ConfigurationError, match=f"{PREFIX}ASYNC_MAX_WORKERS is no setting.*did you mean ASYNC"
+    ):
+        Settings(**{f"{PREFIX}ASYNC_MAX_WORKERS": 3})
     with pytest.raises(ConfigurationError, match="known are: ASYNC_MAX_WORKERS"):
         Settings(XYZ=3)
+    monkeypatch.setenv(f"{PREFIX.lower()}async_max_workers", "3")
+    with pytest.raises(ConfigurationError, match=f"did you mean {PREFIX}ASYNC_MAX_WORKERS"):
+        load_settings()
+    monkeypatch.delenv(f"{PREFIX.lower()}async_max_workers")
     monkeypatch.setenv(f"{PREFIX}OLLAMA_POLL_SIZE", "3")
     with pytest.raises(ConfigurationError, match=rf"{PREFIX}OLLAMA_POLL_SIZE='3'.*{PREFIX}OLLAMA_POOL_SIZE"):
         load_settings()
