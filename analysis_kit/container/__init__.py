@@ -11,33 +11,33 @@ import contextlib
 import functools
 import inspect
 import logging
+import operator
 import threading
 import time
 import weakref
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-from analysis_kit.container.scopes import Scope, drive
-from analysis_kit.container.wiring import NOTHING, Lifetime, Recipe, Wiring, ident_of, name_of, recipe_for
+from analysis_kit.container.scopes import Scope
+from analysis_kit.container.wiring import (
+    NOTHING,
+    Lifetime,
+    Registration,
+    Wiring,
+    drive,
+    ident_of,
+    name_of,
+    registration,
+)
 from analysis_kit.errors import ConfigurationError, ContainerError
 
 __all__ = ["DIContainer", "Lifetime", "Registration", "get_container", "injectable", "reset_container"]
 
 T = TypeVar("T")
 _Make = Callable[..., Any] | None
+_Layer = dict[Hashable, Registration]
 _log = logging.getLogger(__name__)
-
-
-class Registration(NamedTuple):
-    """What a container knows about one service; ``generation`` counts how often its key was registered."""
-
-    key: Hashable
-    lifetime: Lifetime
-    implementation: object
-    generation: int
-    live: bool
-    dependencies: tuple[str, ...]
 
 
 class DIContainer(Scope):
@@ -61,18 +61,19 @@ class DIContainer(Scope):
     True
     """
 
-    __slots__ = ("_entries", "_health", "_layers", "_lock", "_scope_calls", "_wiring")
+    __slots__ = ("_auto", "_health", "_layers", "_lock", "_scope_calls", "_wiring")
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # guards what follows; never held while a service is built or disposed
         self._scope_calls: dict[Hashable, Callable[[Any], Any]] = {}
-        self._entries: dict[Hashable, Recipe] = {}
-        self._layers: list[dict[Hashable, Recipe]] = []  # the overrides in force
-        self._wiring: Wiring | None = None  # of entries and overrides as one, until one changes
+        self._layers: list[_Layer] = [{}]  # what was registered here, and the overrides in force
+        self._wiring: Wiring | None = None  # of all layers, until one changes
         self._health: dict[str, bool] = {}
         super().__init__(self)
         self._calls = {}
-        _alive.add(self)
+        with _lock:
+            self._auto = dict(_injectables)
+            _alive.add(self)
 
     def register_singleton(
         self, key: Hashable, implementation: _Make = None, *, factory: _Make = None, instance: Any = NOTHING
@@ -95,33 +96,28 @@ class DIContainer(Scope):
         ConfigurationError
             If more than one way is given, or what is given cannot be built.
         """
-        self._register(recipe_for(Lifetime.SINGLETON, key, implementation, factory, instance))
+        self._register(registration(Lifetime.SINGLETON, key, implementation, factory, instance))
 
     def register_transient(
         self, key: Hashable, implementation: _Make = None, *, factory: _Make = None, instance: Any = NOTHING
     ) -> None:
         """Register a service made anew each time; parameters as in `register_singleton`, without ``instance``."""
-        self._register(recipe_for(Lifetime.TRANSIENT, key, implementation, factory, instance))
+        self._register(registration(Lifetime.TRANSIENT, key, implementation, factory, instance))
 
     def register_scoped(
         self, key: Hashable, implementation: _Make = None, *, factory: _Make = None, instance: Any = NOTHING
     ) -> None:
         """Register a service made once a scope; parameters as in `register_singleton`, without ``instance``."""
-        self._register(recipe_for(Lifetime.SCOPED, key, implementation, factory, instance))
+        self._register(registration(Lifetime.SCOPED, key, implementation, factory, instance))
 
     @contextlib.contextmanager
     def override(
         self, key: Hashable, implementation: _Make = None, *, factory: _Make = None, instance: Any = NOTHING
     ) -> Iterator[None]:
         """Within the block, on every thread, ``key`` gives this; singletons that use it are made anew for the block."""
-        with self._changing():
-            old = self._wired().find(key)
-            lifetime = old.lifetime if old is not None and instance is NOTHING else Lifetime.SINGLETON
-            recipe = recipe_for(lifetime, key, implementation, factory, instance)
-            if old is not None:
-                recipe = replace(recipe, ident=old.ident, generation=old.generation)
-            layer = {recipe.ident: recipe}
-            self._layers.append(layer)
+        old = self._wired().find(key)
+        lifetime = old.lifetime if old is not None and instance is NOTHING else Lifetime.SINGLETON
+        layer = self._register(registration(lifetime, key, implementation, factory, instance), {})
         try:
             yield
         finally:
@@ -130,14 +126,14 @@ class DIContainer(Scope):
 
     def registrations(self) -> dict[Hashable, Registration]:
         """Return what is registered, by key, in the order of registration."""
+        found: dict[Hashable, Registration] = {}
         with self._lock:
-            return {
-                each.key: Registration(
-                    each.key, each.lifetime, each.make, each.generation, each.is_instance or plan.parts in self._made,
-                    tuple(name_of(used.key) for used in plan.needs),
-                )
-                for each, plan, _ in self._wired().plans()
-            }  # fmt: skip
+            for each, plan, _ in self._wired().plans():
+                made = self._made.get(plan.parts)
+                service = each.implementation if each.is_instance else made.value if made else NOTHING
+                needs = tuple(need.key for need in plan.needs)
+                found[each.key] = replace(each, service=service, dependencies=needs)
+        return found
 
     def validate(self) -> None:
         """Check every registration without building anything.
@@ -151,10 +147,9 @@ class DIContainer(Scope):
         with self._lock:
             wrong = [problem for *_, problem in self._wired().plans() if problem is not None]
         if wrong:
-            each_once = {
-                frozenset(str(problem).split()): str(problem) for problem in wrong[::-1]
-            }  # a circle has many starts
-            raise type(wrong[0])("\n".join(reversed(each_once.values()))) from wrong[0]
+            # a circle has many starts
+            once = {frozenset(str(problem).split()): str(problem) for problem in reversed(wrong)}
+            raise type(wrong[0])("\n".join(reversed(once.values()))) from wrong[0]
 
     def health(self, *, timeout_s: float = 10.0) -> dict[str, bool]:
         """Ask each live service that has ``health_check()``; one that raises, or is not done in time, counts as False.
@@ -162,48 +157,44 @@ class DIContainer(Scope):
         Each is asked on a thread of its own, or none could be given up: what is bound to the thread or the loop that
         made it has to allow for that.
         """
-        with self._lock:
-            plans = list(self._wired().plans())
-        live = {
-            each: each.make if each.is_instance else self._made.get(plan.parts) for each, plan, _ in plans
-        }
-        checks: dict[str, Any] = {
-            name_of(each.key): check
-            for each, service in live.items()
-            if callable(check := getattr(service, "health_check", None))
+        checks = {
+            name_of(key): each.service.health_check
+            for key, each in self.registrations().items()
+            if each.live and callable(getattr(each.service, "health_check", None))
         }
         answers = dict.fromkeys(checks, False)
 
         def ask(name: str) -> None:
             try:
-                import asyncio  # only here, since it costs more to load than the container
-
                 answer = checks[name]()
-                answers[name] = bool(asyncio.run(answer) if inspect.iscoroutine(answer) else answer)
+                if inspect.iscoroutine(answer):
+                    import asyncio  # only here, since it costs more to load than the container
+
+                    answer = asyncio.run(answer)
+                answers[name] = bool(answer)
             except Exception:  # noqa: BLE001 - a service is a stranger
                 _log.warning("the health check of %s failed", name, exc_info=True, extra={"service": name})
 
-        threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in answers]
+        threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in checks]
         for thread in threads:
             thread.start()
         end = time.monotonic() + timeout_s
         for thread in threads:
             thread.join(max(0.0, end - time.monotonic()))
         self._health = dict(answers)
-        return dict(answers)
+        return dict(self._health)
 
     def graph(self) -> str:
         """Return the services and what they need as Mermaid text."""
         safe = str.maketrans({"#": "#35;", '"': "#quot;", "<": "#lt;", "\n": " "})
-        with self._lock:
-            plans = list(self._wired().plans())
-        number = {each: f"s{i}" for i, (each, *_) in enumerate(plans)}
-        nodes = [
-            f'    {number[each]}["{name_of(each.key).translate(safe)} ({each.lifetime.value})"]'
-            for each in number
-        ]
-        edges = [f"    {number[each]} --> {number[use]}" for each, plan, _ in plans for use in plan.needs]
-        return "\n".join(["graph TD", *nodes, *edges])
+        known = self.registrations()
+        number = {key: f"s{i}" for i, key in enumerate(known)}
+        kinds = {
+            key: f"{name_of(key)} ({each.lifetime.value})".translate(safe) for key, each in known.items()
+        }
+        nodes = [f'{number[key]}["{kind}"]' for key, kind in kinds.items()]
+        edges = [f"{number[key]} --> {number[use]}" for key in known for use in known[key].dependencies]
+        return "\n    ".join(["graph TD", *nodes, *edges])
 
     def __contains__(self, key: Hashable) -> bool:
         with self._lock:
@@ -221,91 +212,72 @@ class DIContainer(Scope):
 
         health = {name: "healthy" if well else "not healthy" for name, well in self._health.items()}
         rows = [
-            (
-                name_of(each.key), each.lifetime.value, name_of(each.implementation), each.generation,
-                "live" if each.live else "", ", ".join(each.dependencies), health.get(name_of(each.key), "not asked"),
-            )
-            for each in self.registrations().values()
+            (name := name_of(key), each.lifetime.value, name_of(each.implementation), each.generation,
+             "live" * each.live, ", ".join(map(name_of, each.dependencies)), health.get(name, "not asked"))
+            for key, each in self.registrations().items()
         ]  # fmt: skip
         head = ("service", "lifetime", "made by", "generation", "instances", "needs", "health()")
         return block(table(head, rows, caption=f"{len(rows)} services"))
 
-    def look_again(self, recipe: Recipe | None = None) -> None:
+    def look_again(self, service: Registration | None = None) -> None:
         """Heed a changed setting, or a class that was decorated again."""
-        if recipe is None:
-            self._forget()
-        elif recipe.ident not in self._entries or self._entries[recipe.ident].auto:
-            with self._changing():
-                self._put(recipe)
+        with self._changing():
+            if service is not None:
+                self._put(service, self._auto)
 
     def _shut(self) -> None:
         with self._changing():  # a container can be used again
             self._made.clear()
 
-    def _register(self, recipe: Recipe) -> None:
+    def _register(self, service: Registration, layer: _Layer | None = None) -> _Layer:
         with self._changing():
-            known = self._wired().find(recipe.key)
-            self._put(recipe if known is None else replace(recipe, ident=known.ident))
+            if layer is not None:
+                self._layers.append(layer)
+            return self._put(service, self._layers[0] if layer is None else layer)
 
-    def _put(self, recipe: Recipe) -> None:
-        old = self._entries.get(recipe.ident)
-        if old is not None:
-            recipe = replace(recipe, generation=old.generation + 1)
-            facts = {"service": name_of(recipe.key), "generation": recipe.generation}
+    def _put(self, service: Registration, layer: _Layer) -> _Layer:
+        if (known := self._wired().find(service.key)) is not None:
+            service = replace(service, ident=known.ident, generation=known.generation + 1)
+            facts = {"service": name_of(service.key), "generation": service.generation}
             _log.info("%(service)s is registered again, generation %(generation)d", facts, extra=facts)
-        self._entries[recipe.ident] = recipe
+        layer[service.ident] = service
+        return layer
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
-        """Change what is registered; then dispose the singletons that nothing gives any more, save what must be awaited."""
+        """Change what is registered; then dispose the singletons made from what is no more, save what must be awaited."""
         with self._lock:
             yield
-            self._forget()
-            tails = []
-            if self._made:
-                views = self._views()
-                given = {plan.parts for view in views for _, plan, _ in view.plans()}
-                gone = set(self._made) - given  # in one step: others build meanwhile
-                tails = [tail for tail in self._tails if tail.parts in gone and not tail.awaits]
-                for parts in gone:
-                    del self._made[parts]
-        try:
-            drive(self.leave(tails, (None, None, None), wait=False))
-        except ContainerError:
-            services = [name_of(tail.recipe.key) for tail in tails]
-            _log.warning(
-                "what was replaced could not be disposed", exc_info=True, extra={"services": services}
-            )
-
-    def _forget(self) -> None:
-        with self._lock:
             self._calls.clear()
             self._scope_calls.clear()
             self._wiring = None
+            known = {*(self._auto | self._layers[0]).values()}.union(
+                *(each.values() for each in self._layers[1:])
+            )
+            gone = [each for each in list(self._made.values()) if not each.plan.parts <= known]
+            tails = [tail for tail in self._tails if not (tail.plan.parts <= known or tail.awaits)]
+            for each in gone:
+                self._made.pop(each.slot, None)
+        try:
+            drive(self.leave(tails, (None, None, None), wait=False))
+        except ContainerError:
+            names = [name_of(tail.plan.service.key) for tail in tails]
+            _log.warning("what was replaced could not be disposed", exc_info=True, extra={"services": names})
 
     def _wired(self) -> Wiring:
-        if self._wiring is None:
-            self._wiring = self._views()[-1]
-        return self._wiring
-
-    def _views(self) -> list[Wiring]:
-        """Return what may come to be given: with none of the overrides, and with each more of them; the last counts now."""
-        on = bool(_injectables) and _settings().get_settings().ENABLE_AUTO_REGISTRATION
-        for ident, recipe in list(_injectables.items()) if on else ():
-            self._entries.setdefault(ident, replace(recipe))
-        own = {ident: recipe for ident, recipe in self._entries.items() if not recipe.auto}
-        views: list[dict[Hashable, Recipe]] = []
-        for start in [{**own, **self._entries}] if on else [self._entries, own]:
-            views.append(start)
-            for layer in self._layers:
-                views.append({**views[-1], **layer})
-        return [Wiring(view, self) for view in views]
+        with self._lock:
+            if self._wiring is None:
+                on = bool(self._auto) and _settings().get_settings().ENABLE_AUTO_REGISTRATION
+                own, *overrides = self._layers
+                known = own | self._auto | own if on else own  # one's own come first, and count
+                self._wiring = Wiring(functools.reduce(operator.or_, overrides, known), self)
+            return self._wiring
 
 
 _alive: weakref.WeakSet[DIContainer] = weakref.WeakSet()
-_injectables: dict[Hashable, Recipe] = {}
+_injectables: _Layer = {}
 _global: DIContainer | None = None
-_lock = threading.Lock()  # guards the three above
+_lock = threading.RLock()  # guards the three above
 
 
 def injectable(lifetime: Lifetime) -> Callable[[type[T]], type[T]]:
@@ -330,20 +302,20 @@ def injectable(lifetime: Lifetime) -> Callable[[type[T]], type[T]]:
         )
 
     def mark(cls: Any) -> Any:
-        recipe = Recipe(cls, ident_of(cls, by_name=True), lifetime, cls, auto=True)
+        service = Registration(cls, lifetime, cls, ident_of(cls, by_name=True))
         with _lock:
-            _injectables[recipe.ident] = recipe
-        _look_again(recipe)
+            _injectables[service.ident] = service
+        _look_again(service)
         return cls
 
     return mark
 
 
-def _look_again(recipe: Recipe | None = None) -> None:
+def _look_again(service: Registration | None = None) -> None:
     with _lock:
         containers = list(_alive)
     for container in containers:
-        container.look_again(recipe)
+        container.look_again(service)
 
 
 @functools.cache
@@ -360,8 +332,7 @@ def get_container() -> DIContainer:
     with _lock:
         if _global is None:
             _global = DIContainer()
-            atexit.unregister(_close_at_exit)
-            atexit.register(_close_at_exit)
+            atexit.register(reset_container)
         return _global
 
 
@@ -372,10 +343,3 @@ def reset_container() -> None:
         container, _global = _global, None
     if container is not None:
         container.close()
-
-
-def _close_at_exit() -> None:
-    try:
-        reset_container()
-    except ContainerError as exc:
-        _log.warning("at exit: %s", exc, extra={"error": str(exc)})

@@ -4,105 +4,103 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import logging
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Coroutine, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextvars import ContextVar
-from typing import Any, NamedTuple, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
-from analysis_kit.container.wiring import NOTHING, Lifetime, Plan, Recipe, circular, name_of
+from analysis_kit.container.wiring import NOTHING, Plan, circular, drive, name_of
 from analysis_kit.errors import CaptiveDependencyError, ContainerError
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-_TRANSIENT = Lifetime.TRANSIENT  # an enum's member costs a search each time it is named
-_GENERATORS = (
-    contextlib.ContextDecorator,
-    contextlib.AsyncContextDecorator,
-)  # contextlib's form of generators
+_GENERATORS = (contextlib.ContextDecorator, contextlib.AsyncContextDecorator)  # contextlib's generators
+PATIENCE_S = 300.0  # for what another thread builds, which may wait for this one unseen
 
 
 class _Construction:
-    """A service being made, within another or on its own; tasks that its factory starts count as within it."""
+    """A service being made, within another or on its own, and then made; tasks that its factory starts are within it."""
 
-    over = False
-    in_task = False
-    done: Any = None  # a future, made by the first who waits, since it costs an import
-    waits_for: _Construction
+    __slots__ = ("awaits", "done", "in_task", "leave", "outer", "over", "plan", "slot", "value", "waiters")
+    leave: Callable[..., Any]  # how it is disposed, and whether that must be awaited
+    awaits: bool
 
-    def __init__(self, recipe: Recipe, outer: _Construction | None) -> None:
-        self.recipe = recipe
-        self.outer = outer
-        if outer is not None and recipe in (path := [each.recipe for each in self.line()])[:-1]:
-            raise circular([each.key for each in path])
+    def __init__(self, plan: Plan, *, in_task: bool) -> None:
+        self.plan, self.in_task, self.over, self.value = plan, in_task, False, NOTHING
+        self.done: Any = None  # a future, made by the first who waits, since it costs an import
+        self.waiters: list[_Construction] = []
+        self.slot: Hashable = plan.parts if plan.once else self
+        self.outer = _innermost.get()
+        if self.outer is not None:
+            self.refuse_circle()
 
-    def line(self) -> list[_Construction]:
-        """Return the constructions that this one is within, from the outermost to itself."""
-        line, each = [self], self.outer
-        while each is not None and not each.over:
-            line.insert(0, each)
-            each = each.outer
-        return line
+    def end(self, made: dict[Hashable, _Construction]) -> None:
+        """Stay in ``made`` if there is something to hand out again, and let go who waits."""
+        self.over, self.outer = True, None
+        if self.value is NOTHING or not self.plan.once:
+            made.pop(self.slot, None)
+        if self.done is not None:
+            self.done.set_result(None)
 
-    def way_to(self, end: _Construction) -> list[Recipe]:
-        """Return what holds up what from here to ``end``; nothing if there is no such way."""
-        for each in (end, *_waiting):
-            if self in (line := each.line()):
-                rest = [] if each is end else each.waits_for.way_to(end)
-                if rest or each is end:
-                    return [part.recipe for part in line[line.index(self) : -1]] + rest
-        return []
+    def ways_here(self) -> Iterator[tuple[_Construction, ...]]:
+        """Yield the ways to here from what this holds up: what it is within, and what of others waits for it."""
+        yield (self,)
+        for each in (self, *self.waiters):
+            if each.outer is not None and not (each.over or each.outer.over):
+                yield from ((*way, self) for way in each.outer.ways_here())
 
-    @contextlib.contextmanager
-    def waiting_for(self, other: _Construction) -> Iterator[Any]:
-        """Give a future that is done once ``other`` is over; refuse to wait in a circle, or in the way of a loop."""
+    def refuse_circle(self) -> None:
+        """Raise if what this holds up is the making of the same service."""
+        for first, *rest in self.ways_here():
+            if first.plan.service is self.plan.service and rest:
+                raise circular([each.plan.service.key for each in (first, *rest)])
+
+    async def wait_for(self, other: _Construction) -> None:
+        """Wait until ``other`` is over; refuse to in a circle, in the way of a loop, and for ever."""
         import asyncio
         from concurrent.futures import Future
 
         if other.in_task and not self.in_task and asyncio._get_running_loop() is not None:
-            raise needs_await(self.recipe, "is being built by a task, and a wait would stop its loop")
+            raise needs_await(
+                self.plan.service.key, "is being built by a task, and a wait would stop its loop"
+            )
         with _lock:
-            if way := other.way_to(self):
-                raise circular([each.key for each in (*way, other.recipe)])
+            self.refuse_circle()
+            other.waiters.append(self)
             if other.done is None:
-                done: Future[None] = Future()
-                done.set_running_or_notify_cancel()  # so that a waiter's cancel does not make it done
-                other.done = done
-            self.waits_for = other
-            _waiting.add(self)
+                other.done = Future()
+                other.done.set_running_or_notify_cancel()  # so that a waiter's cancel does not make it done
         try:
-            yield other.done
+            if not other.over and self.in_task:
+                await asyncio.wait_for(asyncio.wrap_future(other.done), PATIENCE_S)
+            elif not other.over:
+                other.done.result(PATIENCE_S)
+        except TimeoutError:
+            why = f"is still being built after {PATIENCE_S:g} s; a thread that its factory waits for must not ask for it"
+            raise ContainerError(f"{name_of(other.plan.service.key)} {why}") from None
         finally:
-            _waiting.discard(self)
+            other.waiters.remove(self)
 
 
 _innermost: ContextVar[_Construction | None] = ContextVar("_innermost", default=None)
-_waiting: set[_Construction] = set()
 _lock = threading.Lock()  # guards who waits for whom
 
 
-class _Tail(NamedTuple):
-    """How one service is disposed."""
-
-    recipe: Recipe
-    parts: frozenset[Recipe]
-    leave: Callable[..., Any]
-    awaits: bool
-
-
-class _Tails(list[_Tail]):
+class _Tails(list[_Construction]):
     """What is to be disposed, the oldest first; dropped with something left, it warns."""
 
     def __del__(self) -> None:
         if self:
-            what = ", ".join(name_of(tail.recipe.key) for tail in self)
+            what = ", ".join(name_of(tail.plan.service.key) for tail in self)
             warnings.warn(f"a scope or container was dropped, but never closed: {what}", ResourceWarning, 2)
 
 
-_NONE: list[_Tail] = []  # shared, and never changed
+_NONE: list[_Construction] = []  # shared, and never changed
 
 
 class Scope:
@@ -111,12 +109,11 @@ class Scope:
     Open one with `create_scope`; the container itself is the outermost.
     """
 
-    __slots__ = ("__weakref__", "_building", "_calls", "_made", "_open", "_root", "_tails")
+    __slots__ = ("__weakref__", "_calls", "_made", "_open", "_root", "_tails")
 
     def __init__(self, root: Any) -> None:
-        self._made: dict[frozenset[Recipe], Any] = {}
-        self._building: dict[frozenset[Recipe], _Construction] = {}
-        self._tails: list[_Tail] = _NONE
+        self._made: dict[Hashable, _Construction] = {}  # what is built here, and what is being built
+        self._tails = _NONE
         self._root = root
         self._calls: dict[Hashable, Callable[[Any], Any]] = root._scope_calls
         self._open = True
@@ -137,14 +134,16 @@ class Scope:
         ContainerError
             If it must be awaited to be built (see `aresolve`), or the scope is closed.
         """
-        call = self._calls.get(key)
         try:
-            return call(self) if call is not None else self._resolve_first(key)
+            call = self._calls[key]
+        except KeyError:
+            call = functools.partial(Scope._resolve_first, key=key)
+        try:
+            return call(self)
         except RecursionError as exc:
             # what a constructor asks for itself is in no hint, and to track plain transients would cost each of them
-            here = inspect.currentframe()
             frames = [frame for frame, _ in traceback.walk_tb(exc.__traceback__)]
-            asked = [each.f_locals["key"] for each in frames if here and each.f_code is here.f_code]
+            asked = [each.f_locals["key"] for each in frames if each.f_code is frames[0].f_code]
             if key not in asked[1:]:
                 raise
             raise circular(asked[: asked.index(key, 1) + 1]) from None
@@ -192,7 +191,7 @@ class Scope:
         plan = self._plan(key)
         value = plan.call(self)
         with self._root._lock:
-            if self._root._made.get(plan.parts, NOTHING) is value and self._calls.get(key) is plan.call:
+            if plan.parts in self._root._made and self._calls.get(key) is plan.call:
                 self._calls[key] = lambda _: value  # a singleton, until something is registered anew
         return value
 
@@ -205,94 +204,79 @@ class Scope:
             if plan is None:
                 raise wiring.missing(key)
             if self is self._root and (scoped := plan.scoped()) is not None:
-                raise CaptiveDependencyError(
-                    f"{name_of(key)} is or needs the scoped {scoped}, and the container itself is no scope; "
-                    f"use: with container.create_scope() as scope: scope.resolve({name_of(key)})"
+                name, use = (
+                    name_of(key),
+                    f"with container.create_scope() as scope: scope.resolve({name_of(key)})",
                 )
+                why = f"{name} is or needs the scoped {scoped}, and the container itself is no scope"
+                raise CaptiveDependencyError(f"{why}; use: {use}")
             self._calls[key] = plan.call
         return plan
 
-    def build(self, recipe: Recipe, parts: frozenset[Recipe], needs: Plan, plain: bool) -> Any:  # noqa: FBT001
-        """Return the one object of ``recipe``, or a new transient; whoever comes first builds it, with no lock held."""
-        mine = _Construction(recipe, _innermost.get())
-        once = recipe.lifetime is not _TRANSIENT
-        while once and (other := self._building.setdefault(parts, mine)) is not mine:
-            with mine.waiting_for(other) as done:
-                other.over or done.result()
+    def build(self, plan: Plan) -> Any:
+        """Return the one service of ``plan``, or a new transient; whoever comes first builds it, with no lock held."""
+        mine = _Construction(plan, in_task=False)
+        while (other := self._made.setdefault(mine.slot, mine)) is not mine:
+            if other.value is not NOTHING:
+                return other.value
+            drive(mine.wait_for(other))
         token = _innermost.set(mine)
         try:
-            value = self._made.get(parts, NOTHING)
-            if value is NOTHING:
-                value = needs.call(self)
-                value = value if plain else drive(self._keep(recipe, parts, value, wait=False))
-                if once:
-                    self._made[parts] = value
-            return value
+            value = plan.fresh(self)
+            mine.value = value if plan.plain else drive(self._keep(mine, value))
+            return mine.value
         finally:
-            if once:
-                del self._building[parts]
             _innermost.reset(token)
-            mine.over = True
-            if mine.done is not None:
-                mine.done.set_result(None)
+            mine.end(self._made)
 
-    async def abuild(self, recipe: Recipe, parts: frozenset[Recipe], needs: Plan) -> Any:
+    async def abuild(self, plan: Plan) -> Any:
         """Do as `build` does, awaiting what must be awaited."""
-        import asyncio
-
-        mine = _Construction(recipe, _innermost.get())
-        mine.in_task, once = True, recipe.lifetime is not _TRANSIENT
-        while once and (other := self._building.setdefault(parts, mine)) is not mine:
-            with mine.waiting_for(other) as done:
-                other.over or await asyncio.wrap_future(done)
+        mine = _Construction(plan, in_task=True)
+        while (other := self._made.setdefault(mine.slot, mine)) is not mine:
+            if other.value is not NOTHING:
+                return other.value
+            await mine.wait_for(other)
         token = _innermost.set(mine)
         try:
-            value = self._made.get(parts, NOTHING)
-            if value is NOTHING:
-                value = await self._keep(recipe, parts, await needs.acall(self), wait=True)
-                if once:
-                    self._made[parts] = value
-            return value
+            mine.value = await self._keep(mine, await plan.afresh(self))
+            return mine.value
         finally:
-            if once:
-                del self._building[parts]
             _innermost.reset(token)
-            mine.over = True
-            if mine.done is not None:
-                mine.done.set_result(None)
+            mine.end(self._made)
 
-    async def _keep(self, recipe: Recipe, parts: frozenset[Recipe], value: Any, *, wait: bool) -> Any:
+    async def _keep(self, mine: _Construction, value: Any) -> Any:
         """Enter ``value`` if it is a context manager, note how it is disposed, and return the service."""
-        if inspect.iscoroutine(value):
-            if wait:
-                return await self._keep(recipe, parts, await value, wait=True)
+        service, given = mine.plan.service, value
+        if inspect.iscoroutine(value) and not mine.in_task:
             value.close()
-            raise needs_await(recipe, "is made by an asynchronous factory")
-        kind, given, awaits = type(value), value, False
+            raise needs_await(service.key, "is made by an asynchronous factory")
+        if inspect.iscoroutine(value):
+            value = await value
+        kind, close = type(value), getattr(value, "close", None) or getattr(value, "aclose", None)
+        mine.awaits = hasattr(kind, "__aenter__") and not hasattr(kind, "__enter__")
         if hasattr(kind, "acquire") and hasattr(kind, "release"):
             return value  # a lock or semaphore: to enter it would be to take it for good
         if hasattr(kind, "__enter__"):
-            given, leave = value.__enter__(), value.__exit__
-        elif hasattr(kind, "__aenter__"):
-            if not wait:
-                raise needs_await(recipe, "is an asynchronous context manager")
-            given, leave, awaits = await value.__aenter__(), value.__aexit__, True
+            given, mine.leave = value.__enter__(), value.__exit__
+        elif mine.awaits and not mine.in_task:
+            raise needs_await(service.key, "is an asynchronous context manager")
+        elif mine.awaits:
+            given, mine.leave = await value.__aenter__(), value.__aexit__
+        elif not callable(close) or isinstance(value, type) or (self is self._root and not mine.plan.once):
+            return value  # what is merely closable and made anew is its caller's, where no scope is
         else:
-            close = getattr(value, "close", None) or getattr(value, "aclose", None)
-            if not callable(close) or isinstance(value, type) or self._is_callers(recipe):
-                return value
-            leave, awaits = lambda *_: close(), inspect.iscoroutinefunction(close)
+            mine.leave, mine.awaits = lambda *_: close(), inspect.iscoroutinefunction(close)
         with self._root._lock:
             self._tails = self._tails or _Tails()
-            self._tails.append(_Tail(recipe, parts, leave, awaits))
+            self._tails.append(mine)
         # a generator's service is what it yields; any other context manager is the service itself
-        return given if isinstance(value, _GENERATORS) and not isinstance(recipe.make, type) else value
+        return (
+            given
+            if isinstance(value, _GENERATORS) and not isinstance(service.implementation, type)
+            else value
+        )
 
-    def _is_callers(self, recipe: Recipe) -> bool:
-        # a transient that is merely closable goes with its scope; outside any scope it is its caller's
-        return self is self._root and recipe.lifetime is _TRANSIENT
-
-    async def leave(self, tails: list[_Tail], body: tuple[Any, ...], *, wait: bool) -> None:
+    async def leave(self, tails: list[_Construction], body: tuple[Any, ...], *, wait: bool) -> None:
         """Dispose services in reverse order, all of them whatever one does; then raise what went wrong."""
         failed: list[tuple[str, BaseException]] = []
         for tail in reversed(tails):
@@ -303,37 +287,28 @@ class Scope:
                 continue  # someone else is at it
             try:
                 if late:
-                    raise needs_await(tail.recipe, "is disposed asynchronously", "async with, or aclose()")
+                    raise needs_await(
+                        tail.plan.service.key, "is disposed asynchronously", "async with, or aclose()"
+                    )
                 result = tail.leave(*body)
                 if wait and inspect.isawaitable(result):
                     await result
             except BaseException as exc:  # noqa: BLE001 - the others come first; it is raised below
-                failed.append((name_of(tail.recipe.key), exc))
-        failed = [(name, exc) for name, exc in failed if exc is not body[1]]
+                if exc is not body[1]:
+                    failed.append((name_of(tail.plan.service.key), exc))
         if not failed:
             return
         what = "; ".join(f"{name}: {type(exc).__name__}: {exc}" for name, exc in failed)
         message = f"{len(failed)} of {len(tails)} services could not be disposed ({what}); the others were"
-        fatal = next((exc for _, exc in failed if not isinstance(exc, Exception)), None)
-        if fatal is None and body[1] is None:
+        # an interrupt or a cancel that came while disposing goes before the body's own error
+        raised = next((exc for _, exc in failed if not isinstance(exc, Exception)), body[1])
+        if raised is None:
             raise ContainerError(message) from failed[0][1]
-        _log.warning(message, extra={"services": [name for name, _ in failed]})
-        if fatal is not None:
-            raise fatal  # an interrupt or a cancel that came while disposing
-        body[1].add_note(message)
+        raised.add_note(message)
+        if raised is not body[1]:
+            raise raised
 
 
-def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run to its end a coroutine that was told not to wait, so that one text serves both kinds of caller."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        return done.value
-    coroutine.close()
-    raise ContainerError("a service waited where it was told not to")
-
-
-def needs_await(recipe: Recipe, why: str, use: str = "") -> ContainerError:
+def needs_await(key: Hashable, why: str, use: str = "") -> ContainerError:
     """Return the error that says what to await."""
-    name = name_of(recipe.key)
-    return ContainerError(f"{name} {why}; use: {use or f'await container.aresolve({name})'}")
+    return ContainerError(f"{name_of(key)} {why}; use: {use or f'await container.aresolve({name_of(key)})'}")

@@ -433,3 +433,56 @@ def test_graph_of_odd_names(container):
     container.register_singleton('a"b\n#c', instance=1)
     assert '["a#quot;b #35;c (singleton)"]' in container.graph()
     assert len(container.graph().splitlines()) == 1 + len(container.registrations())
+
+
+def test_D1_a_circle_through_a_bare_thread_is_given_up_by_name(container, monkeypatch):
+    """A thread knows nothing of the factory that started it: the wait has a limit, and its error names the service."""
+    monkeypatch.setattr("analysis_kit.container.scopes.PATIENCE_S", 0.2)
+    said = []
+
+    def ask():
+        try:
+            container.resolve("second")
+        except ContainerError as exc:
+            said.append(str(exc))
+
+    def first():
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join(20)
+        assert not thread.is_alive()
+        return "made"
+
+    container.register_singleton("first", factory=first)
+    container.register_singleton("second", factory=lambda: container.resolve("first"))
+    assert container.resolve("first") == "made"
+    assert said[0].startswith("first is still being built after 0.2 s")
+    assert container.resolve("second") == "made"
+
+
+def test_D1_a_wait_that_was_broken_off_is_no_part_of_a_circle(container):
+    """A factory that gave up waiting for a service does not stand in the way of that service any more."""
+
+    async def main():
+        asked, go = asyncio.Event(), asyncio.Event()
+
+        async def slow():
+            await go.wait()
+            return await container.aresolve("quick")
+
+        async def quick():
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(container.aresolve("slow"), 0.05)
+            asked.set()
+            go.set()
+            await asyncio.sleep(0)
+            return "quick"
+
+        container.register_singleton("slow", factory=slow)
+        container.register_singleton("quick", factory=quick)
+        first = asyncio.create_task(container.aresolve("slow"))
+        await asyncio.sleep(0)
+        assert await container.aresolve("quick") == "quick"
+        return await first
+
+    assert within(20, main()) == "quick"
