@@ -233,7 +233,7 @@ class DIContainer(Scope):
         with self._changing():
             if layer is not None:
                 self._layers.append(layer)
-            return self._put(service, self._layers[0] if layer is None else layer)
+            return self._put(service, layer if layer is not None else self._layers[0])
 
     def _put(self, service: Registration, layer: _Layer) -> _Layer:
         if (known := self._wired().find(service.key)) is not None:
@@ -251,11 +251,10 @@ class DIContainer(Scope):
             self._calls.clear()
             self._scope_calls.clear()
             self._wiring = None
-            known = {*(self._auto | self._layers[0]).values()}.union(
-                *(each.values() for each in self._layers[1:])
-            )
+            layers = [self._auto | self._layers[0], *self._layers[1:]]
+            known = {each for layer in layers for each in layer.values()}
             gone = [each for each in list(self._made.values()) if not each.plan.parts <= known]
-            tails = [tail for tail in self._tails if not (tail.plan.parts <= known or tail.awaits)]
+            tails = [tail for tail in self._tails if tail in gone and not tail.awaits]
             for each in gone:
                 self._made.pop(each.slot, None)
         try:

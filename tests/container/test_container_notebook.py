@@ -154,6 +154,22 @@ def test_users_are_renewed_and_others_kept(container):
     assert container.resolve(Other) is other
 
 
+def test_a_replaced_transient_in_use_is_left_to_its_user(container):
+    """What a transient factory gave out before it was registered again is disposed by `close`, not under its user."""
+    log = []
+
+    def make():
+        yield "one"
+        log.append("tail")
+
+    container.register_transient("x", factory=make)
+    assert container.resolve("x") == "one"
+    container.register_transient("x", factory=make)
+    assert log == []
+    container.close()
+    assert log == ["tail"]
+
+
 def test_a_later_registration_fills_an_optional(container):
     """A singleton built without an optional service is built anew once the service is registered."""
 
