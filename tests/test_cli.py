@@ -343,3 +343,17 @@ def test_a_run_whose_units_failed_says_how_many(folder, capsys):
     assert "failed" in capsys.readouterr().out
     with (folder / "rows.csv").open(encoding="utf-8") as file:
         assert {row["error_type"] for row in csv.DictReader(file)} == {"InvalidAnswerError"}
+
+
+def test_the_log_level_decides_what_is_said(folder, capsys, monkeypatch):
+    """With --log-level INFO its records come to stderr, by default they do not."""
+    from analysis_kit.settings import reset_settings
+
+    said = {}
+    for name, more in {"QUIET_COLOUR": [], "LOUD_COLOUR": ["--log-level", "INFO"]}.items():
+        monkeypatch.setenv(f"ANALYSIS_KIT_{name}", "blue")
+        reset_settings()
+        assert main(["analyze", CALL, "--analyzers", "complexity", *more]) == 0
+        said[name] = capsys.readouterr().err
+    assert "is no setting" not in said["QUIET_COLOUR"]
+    assert "ANALYSIS_KIT_LOUD_COLOUR is no setting" in said["LOUD_COLOUR"]

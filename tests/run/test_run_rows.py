@@ -604,3 +604,23 @@ def test_plot_and_explore_work_on_a_finished_run(fake):
     choice.value = 3
     assert "positive" in page.value
     box.close()
+
+
+def test_analyze_works_with_what_the_container_overrides(monkeypatch):
+    """In the block of an override the run uses the double: of the engine, and of an analyzer it would make by itself."""
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
+    box = ak.get_container()
+
+    class Double(ak.NumericalAnalyzer):
+        version = "double"
+
+        def ask(self, text):
+            return ak.Finding(label="double", score=None)
+
+    engine = ak.AsyncAnalysisEngine(2)
+    with box.override(ak.NumericalAnalyzer, Double), box.override(ak.AsyncAnalysisEngine, instance=engine):
+        run = ak.analyze(TEXTS, "numerical", dashboard=False)
+        assert run._engine() is engine
+        assert set(ak.run_async(run).to_frame()["label"]) == {"double"}
+    frame = run_of(TEXTS, "numerical")
+    assert "double" not in set(frame.to_frame()["label"])
