@@ -20,16 +20,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from analysis_kit.container.scopes import Scope
-from analysis_kit.container.wiring import (
-    NOTHING,
-    Lifetime,
-    Registration,
-    Wiring,
-    drive,
-    ident_of,
-    name_of,
-    registration,
-)
+from analysis_kit.container.wiring import NOTHING, Lifetime, Registration, Wiring, drive, ident_of, name_of
 from analysis_kit.errors import ConfigurationError, ContainerError
 
 __all__ = ["DIContainer", "Lifetime", "Registration", "get_container", "injectable", "reset_container"]
@@ -96,19 +87,19 @@ class DIContainer(Scope):
         ConfigurationError
             If more than one way is given, or what is given cannot be built.
         """
-        self._register(registration(Lifetime.SINGLETON, key, implementation, factory, instance))
+        self._register(Registration.checked(Lifetime.SINGLETON, key, implementation, factory, instance))
 
     def register_transient(
         self, key: Hashable, implementation: _Make = None, *, factory: _Make = None, instance: Any = NOTHING
     ) -> None:
         """Register a service made anew each time; parameters as in `register_singleton`, without ``instance``."""
-        self._register(registration(Lifetime.TRANSIENT, key, implementation, factory, instance))
+        self._register(Registration.checked(Lifetime.TRANSIENT, key, implementation, factory, instance))
 
     def register_scoped(
         self, key: Hashable, implementation: _Make = None, *, factory: _Make = None, instance: Any = NOTHING
     ) -> None:
         """Register a service made once a scope; parameters as in `register_singleton`, without ``instance``."""
-        self._register(registration(Lifetime.SCOPED, key, implementation, factory, instance))
+        self._register(Registration.checked(Lifetime.SCOPED, key, implementation, factory, instance))
 
     @contextlib.contextmanager
     def override(
@@ -117,7 +108,7 @@ class DIContainer(Scope):
         """Within the block, on every thread, ``key`` gives this; singletons that use it are made anew for the block."""
         old = self._wired().find(key)
         lifetime = old.lifetime if old is not None and instance is NOTHING else Lifetime.SINGLETON
-        layer = self._register(registration(lifetime, key, implementation, factory, instance), {})
+        layer = self._register(Registration.checked(lifetime, key, implementation, factory, instance), {})
         try:
             yield
         finally:
@@ -157,11 +148,9 @@ class DIContainer(Scope):
         Each is asked on a thread of its own, or none could be given up: what is bound to the thread or the loop that
         made it has to allow for that.
         """
-        checks = {
-            name_of(key): each.service.health_check
-            for key, each in self.registrations().items()
-            if each.live and callable(getattr(each.service, "health_check", None))
-        }
+        known = self.registrations().values()
+        asked = {name_of(each.key): getattr(each.service, "health_check", None) for each in known}
+        checks = {name: check for name, check in asked.items() if callable(check)}
         answers = dict.fromkeys(checks, False)
 
         def ask(name: str) -> None:
@@ -189,10 +178,8 @@ class DIContainer(Scope):
         safe = str.maketrans({"#": "#35;", '"': "#quot;", "<": "#lt;", "\n": " "})
         known = self.registrations()
         number = {key: f"s{i}" for i, key in enumerate(known)}
-        kinds = {
-            key: f"{name_of(key)} ({each.lifetime.value})".translate(safe) for key, each in known.items()
-        }
-        nodes = [f'{number[key]}["{kind}"]' for key, kind in kinds.items()]
+        kinds = {each.key: f"{name_of(each.key)} ({each.lifetime.value})" for each in known.values()}
+        nodes = [f'{number[key]}["{kind.translate(safe)}"]' for key, kind in kinds.items()]
         edges = [f"{number[key]} --> {number[use]}" for key in known for use in known[key].dependencies]
         return "\n    ".join(["graph TD", *nodes, *edges])
 
@@ -296,9 +283,7 @@ def injectable(lifetime: Lifetime) -> Callable[[type[T]], type[T]]:
     0.0
     """
     if not isinstance(lifetime, Lifetime):
-        raise ConfigurationError(
-            f"@injectable takes a lifetime, not {lifetime!r}; write @injectable(Lifetime.SINGLETON)"
-        )
+        raise ConfigurationError(f"@injectable is given {lifetime!r}; write @injectable(Lifetime.SINGLETON)")
 
     def mark(cls: Any) -> Any:
         service = Registration(cls, lifetime, cls, ident_of(cls, by_name=True))

@@ -66,9 +66,7 @@ class _Construction:
         from concurrent.futures import Future
 
         if other.in_task and not self.in_task and asyncio._get_running_loop() is not None:
-            raise needs_await(
-                self.plan.service.key, "is being built by a task, and a wait would stop its loop"
-            )
+            raise needs_await(self.plan.service.key, "is being built by a task, and waiting would stop it")
         with _lock:
             self.refuse_circle()
             other.waiters.append(self)
@@ -204,10 +202,8 @@ class Scope:
             if plan is None:
                 raise wiring.missing(key)
             if self is self._root and (scoped := plan.scoped()) is not None:
-                name, use = (
-                    name_of(key),
-                    f"with container.create_scope() as scope: scope.resolve({name_of(key)})",
-                )
+                name = name_of(key)
+                use = f"with container.create_scope() as scope: scope.resolve({name})"
                 why = f"{name} is or needs the scoped {scoped}, and the container itself is no scope"
                 raise CaptiveDependencyError(f"{why}; use: {use}")
             self._calls[key] = plan.call
@@ -270,32 +266,27 @@ class Scope:
             self._tails = self._tails or _Tails()
             self._tails.append(mine)
         # a generator's service is what it yields; any other context manager is the service itself
-        return (
-            given
-            if isinstance(value, _GENERATORS) and not isinstance(service.implementation, type)
-            else value
-        )
+        generated = isinstance(value, _GENERATORS) and not isinstance(service.implementation, type)
+        return given if generated else value
 
     async def leave(self, tails: list[_Construction], body: tuple[Any, ...], *, wait: bool) -> None:
         """Dispose services in reverse order, all of them whatever one does; then raise what went wrong."""
         failed: list[tuple[str, BaseException]] = []
         for tail in reversed(tails):
-            late = tail.awaits and not wait
+            late, key = tail.awaits and not wait, tail.plan.service.key
             try:
                 self._tails.index(tail) if late else self._tails.remove(tail)
             except ValueError:
                 continue  # someone else is at it
             try:
                 if late:
-                    raise needs_await(
-                        tail.plan.service.key, "is disposed asynchronously", "async with, or aclose()"
-                    )
+                    raise needs_await(key, "is disposed asynchronously", "async with, or aclose()")
                 result = tail.leave(*body)
                 if wait and inspect.isawaitable(result):
                     await result
             except BaseException as exc:  # noqa: BLE001 - the others come first; it is raised below
                 if exc is not body[1]:
-                    failed.append((name_of(tail.plan.service.key), exc))
+                    failed.append((name_of(key), exc))
         if not failed:
             return
         what = "; ".join(f"{name}: {type(exc).__name__}: {exc}" for name, exc in failed)

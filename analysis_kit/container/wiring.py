@@ -13,7 +13,7 @@ import types
 import typing
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from analysis_kit import errors
 
@@ -61,6 +61,35 @@ class Registration:
     service: Any = NOTHING
     dependencies: tuple[Hashable, ...] = ()
 
+    @classmethod
+    def checked(
+        cls, lifetime: Lifetime, key: Hashable, implementation: Any, factory: Any, instance: Any
+    ) -> Self:
+        """Return the checked registration of a service that is made in one of three ways, or by its key."""
+        given = instance is not NOTHING
+        makers = [each for each in (implementation, factory) if each is not None]
+        make: Any = instance if given else makers[0] if makers else key
+        buildable = callable(make) if makers else isinstance(make, type) or inspect.isroutine(make)
+        abstract = inspect.isabstract(make) or getattr(make, "_is_protocol", False)
+        for wrong, why in (
+            (not _is_hashable(key), "it cannot be the key of a service, because it is not hashable"),
+            (len(makers) + given > 1, "give one of implementation=, factory= and instance="),
+            (given and lifetime is not Lifetime.SINGLETON, "an instance is one; use register_singleton"),
+            (
+                not given and not buildable,
+                f"a {type(make).__name__} builds nothing; give a class, or factory=",
+            ),
+            (not given and abstract, "an abstract class cannot be built; name one that can"),
+        ):
+            if wrong:
+                raise errors.ConfigurationError(f"{name_of(key)}: {why}")
+        # a generator's first value is the service and the rest its tail, as contextlib reads generators
+        if inspect.isgeneratorfunction(make) and not given:
+            make = contextlib.contextmanager(make)
+        elif inspect.isasyncgenfunction(make) and not given:
+            make = contextlib.asynccontextmanager(make)
+        return cls(key, lifetime, make, ident_of(key), given)
+
     @property
     def live(self) -> bool:
         """Whether its singleton is there."""
@@ -95,32 +124,6 @@ def ident_of(key: Any, *, by_name: bool = False) -> Hashable:
     return (key.__module__, key.__qualname__) if named else key
 
 
-def registration(
-    lifetime: Lifetime, key: Hashable, implementation: Any, factory: Any, instance: Any
-) -> Registration:
-    """Return the checked registration of a service that is made in one of three ways, or by its key."""
-    given = instance is not NOTHING
-    makers = [each for each in (implementation, factory) if each is not None]
-    make: Any = instance if given else makers[0] if makers else key
-    buildable = callable(make) if makers else isinstance(make, type) or inspect.isroutine(make)
-    abstract = inspect.isabstract(make) or getattr(make, "_is_protocol", False)
-    for wrong, why in (
-        (not _is_hashable(key), "it cannot be the key of a service, because it is not hashable"),
-        (len(makers) + given > 1, "give one of implementation=, factory= and instance="),
-        (given and lifetime is not Lifetime.SINGLETON, "an instance is one object; use register_singleton"),
-        (not given and not buildable, f"{make!r} builds nothing; give a class, factory= or instance="),
-        (not given and abstract, f"{name_of(make)} is abstract and cannot be built; name a class that can"),
-    ):
-        if wrong:
-            raise errors.ConfigurationError(f"{name_of(key)}: {why}")
-    # a generator's first value is the service and the rest its tail, as contextlib reads generators
-    if inspect.isgeneratorfunction(make) and not given:
-        make = contextlib.contextmanager(make)
-    elif inspect.isasyncgenfunction(make) and not given:
-        make = contextlib.asynccontextmanager(make)
-    return Registration(key, lifetime, make, ident_of(key), given)
-
-
 def _is_hashable(key: object) -> bool:
     with contextlib.suppress(TypeError):
         return isinstance(hash(key), int)
@@ -130,9 +133,8 @@ def _is_hashable(key: object) -> bool:
 def circular(path: Sequence[Hashable]) -> errors.CircularDependencyError:
     """Return the error that names the way round; ``path``, of keys, ends where it comes back to."""
     way = " -> ".join(name_of(key) for key in path[path.index(path[-1]) :])
-    return errors.CircularDependencyError(
-        f"{way} is a circle of services that need each other to be built; let one be set after it is built"
-    )
+    why = "is a circle of services that need each other to be built; let one be set after it is built"
+    return errors.CircularDependencyError(f"{way} {why}")
 
 
 def needs_of(make: Any, known: Iterable[Registration]) -> Iterator[tuple[inspect.Parameter, Any]]:
@@ -267,10 +269,8 @@ class Wiring:
             plan, name = self._compile(service, (*path, service)), name_of(service.key)
             home = self._root if service.lifetime is Lifetime.SINGLETON else None
             if home is not None and (scoped := plan.scoped()) is not None:
-                way_out = f"make {name} scoped, or {scoped} a singleton"
-                raise errors.CaptiveDependencyError(
-                    f"the singleton {name} would hold the scoped {scoped}; {way_out}"
-                )
+                why = f"the singleton {name} would hold the scoped {scoped} for good"
+                raise errors.CaptiveDependencyError(f"{why}; make {name} scoped, or {scoped} a singleton")
             plan.once = service.lifetime is not Lifetime.TRANSIENT
             if not service.is_instance and (plan.once or not plan.plain):
                 plan.last(home)
@@ -300,17 +300,18 @@ class Wiring:
             return Plan(lambda *services: kind(services), plans) if plans else None
         return Plan(None) if hint in type(self._root).__mro__[:-1] else None
 
-    def missing(
-        self, key: Any, parameter: inspect.Parameter | None = None, hint: Any = NOTHING
-    ) -> errors.ServiceNotFoundError:
+    def missing(self, key: Any, parameter: Any = None, hint: Any = NOTHING) -> errors.ServiceNotFoundError:
         """Return the error for ``key``, or for its parameter, that nothing registered can fill."""
         owner, wanted = name_of(key), name_of(key if parameter is None else parameter.annotation)
         why, line = f"nothing is registered for {wanted}", f"{wanted}, <a class>"
         if parameter is not None:
-            unknown = (
-                "has no type hint" if parameter.annotation is NOTHING else f"asks for {wanted}, unknown there"
-            )
-            reason = unknown if hint is NOTHING else f"asks for {wanted}, and {why}"
+            reason = f"asks for {wanted}, and {why}"
+            if hint is NOTHING:
+                reason = (
+                    "has no type hint"
+                    if parameter.annotation is NOTHING
+                    else f"has the unknown hint {wanted}"
+                )
             why = f"{owner} cannot be built: its parameter {parameter.name!r} {reason}"
             if hint is NOTHING or getattr(hint, "__module__", "") == "builtins":
                 line = f"{owner}, factory=lambda: {owner}({parameter.name}=...)"

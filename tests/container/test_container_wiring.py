@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import functools
+import inspect
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -410,6 +411,21 @@ def test_an_instance_is_a_singleton(container, lifetime):
     """An object that exists already cannot be made anew."""
     with pytest.raises(ConfigurationError, match="register_singleton"):
         getattr(container, f"register_{lifetime}")(Cache, instance=Cache())
+
+
+def test_a_plan_is_made_once(container, monkeypatch):
+    """Signatures and hints are read at the first use only, however often and in whatever scope a service is asked for."""
+
+    class Service:
+        def __init__(self, cache: Cache): ...
+
+    container.register_scoped(Cache)
+    container.register_transient(Service)
+    with container.create_scope() as scope:
+        scope.resolve(Service)
+    monkeypatch.setattr(inspect, "signature", lambda *_: pytest.fail("a signature is read again"))
+    with container.create_scope() as scope:
+        assert scope.resolve(Service) is not scope.resolve(Service)
 
 
 def test_none_can_be_an_instance(container):
