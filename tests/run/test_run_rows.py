@@ -13,7 +13,7 @@ import pytest
 from fakes.ollama import FakeOllama, Play
 
 import analysis_kit as ak
-from analysis_kit import frames
+from analysis_kit import events, frames
 from analysis_kit.errors import AnalysisError, ConfigurationError, OllamaUnreachableError
 
 ANSWER = json.dumps({"label": "positive", "score": 0.5, "confidence": 0.9})
@@ -179,6 +179,36 @@ def test_a_failed_unit_is_a_row_with_its_reason_and_the_others_are_done(fake):
     assert row["error"]
     assert row["attempts"] >= 1
     assert "unit 2" in run._repr_html_()
+
+
+def test_a_server_that_is_killed_and_starts_again_seconds_later_costs_no_row(fake):
+    """By default too: it comes back only when a row has been refused thrice, and all twelve rows are done in the end."""
+    texts = {f"unit {number}": f"Margin {number} rose." for number in range(12)}
+    answered, refused = threading.Event(), threading.Event()
+
+    def listen(event):
+        if isinstance(event, events.RequestFinished) and event.ok:
+            answered.set()
+        if isinstance(event, events.RetryScheduled) and event.attempt == 3:
+            refused.set()
+
+    def restart():
+        assert answered.wait(30)
+        fake.stop(reset=True)
+        refused.wait(60)
+        fake.start()
+
+    keeper = threading.Thread(target=restart)
+    keeper.start()
+    forget = events.subscribe(listen)
+    try:
+        run = run_of(texts, hosts=fake.url, max_workers=2, cache=False)
+    finally:
+        forget()
+        keeper.join(60)
+    assert run.counts() == {"done": 12}
+    assert refused.is_set()
+    assert run.to_frame()["attempts"].max() >= 4
 
 
 def test_retry_failed_asks_only_for_what_failed(fake):
