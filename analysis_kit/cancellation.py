@@ -44,7 +44,7 @@ class CancelToken:
         self._lock = threading.Lock()  # guards _error and _callbacks
         self._event: threading.Event | None = None
         self._error: BaseException | None = None
-        self._callbacks: dict[object, Callable[[], None]] = {}
+        self._callbacks: dict[object, Callable[[], object]] = {}
         own = None if deadline_s is None else time.monotonic() + deadline_s
         limits = [limit for limit in (own, parent._deadline if parent else None) if limit is not None]
         self._deadline: float | None = min(limits) if limits else None
@@ -102,7 +102,7 @@ class CancelToken:
         return self._event.wait(seconds)
 
     @contextlib.contextmanager
-    def on_cancel(self, callback: Callable[[], None]) -> Iterator[None]:
+    def on_cancel(self, callback: Callable[[], object]) -> Iterator[None]:
         """While the block runs, have ``callback`` called on cancel (at once, if it already is cancelled)."""
         key = object()
         self._add(key, callback)
@@ -116,7 +116,7 @@ class CancelToken:
         if self._parent is not None:
             self._parent._remove(self)
 
-    def _add(self, key: object, callback: Callable[[], None]) -> None:
+    def _add(self, key: object, callback: Callable[[], object]) -> None:
         with self._lock:
             if self._error is None:
                 self._callbacks[key] = callback

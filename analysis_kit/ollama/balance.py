@@ -6,9 +6,10 @@ import math
 import random
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from analysis_kit.cancellation import CancelToken, current_token
 from analysis_kit.errors import (
     AnalysisKitError,
     AnswerError,
@@ -42,7 +43,7 @@ class Host:
     out : int
         Slots that callers hold on it; the pool's lock guards it.
     service_s : float
-        Seconds a request takes there, queueing not counted, as a running mean; NaN before the first.
+        Seconds a request takes there, queueing and loading not counted, as a running mean; NaN before the first.
     served, failed : int
         Requests answered, and failures of the host itself.
     """
@@ -78,7 +79,8 @@ class Host:
     def answered(self, reply: Reply) -> None:
         """Note an answer."""
         queued_s = 0.0 if math.isnan(reply.queue_s) else reply.queue_s
-        service_s = max(0.0, reply.elapsed_s - queued_s)
+        loaded_s = 0.0 if math.isnan(reply.load_s) else reply.load_s
+        service_s = max(0.0, reply.elapsed_s - queued_s - loaded_s)
         with self._lock:
             self.served += 1
             self._failures = 0
@@ -121,23 +123,31 @@ class Host:
         else:
             with self._lock:
                 self._failures = 0
+                self._asked = -math.inf  # it may have come back with other models
             return True
         finally:
             self._probing.release()
 
-    def look(self) -> None:
-        """Ask which models it has and has loaded, if that was not asked lately; what fails there sets it aside."""
+    def stale(self, older_s: float) -> bool:
+        """Return whether what it has was asked longer ago than that; who hears so is the one to `look`."""
         with self._lock:
             now = time.monotonic()
-            if now - self._asked < SHELF_S:
-                return
+            if now - self._asked < older_s:
+                return False
             self._asked = now
+            return True
+
+    def look(self) -> None:
+        """Ask which models it has and has loaded; what fails there sets it aside."""
         try:
             with self.visitor() as client:
                 models, loaded = _names(client.tags()), _names(client.ps())
         except (OllamaError, AnswerError) as exc:
             self.fail(exc)
             return
+        except BaseException:
+            self._asked = -math.inf  # a cancel: it is not known yet
+            raise
         with self._lock:
             self._models, self._loaded = models, loaded
 
@@ -208,12 +218,51 @@ def choose(hosts: Sequence[Host], model: str | None, *, besides: Iterable[Host] 
     return min(left, key=lambda host: host.rank(model, usual_s))
 
 
+def look_at(hosts: Sequence[Host], *, older_s: float = SHELF_S) -> None:
+    """Ask the hosts that are up what they have, where that was not asked for ``older_s`` seconds: all at the same time."""
+    _each(lambda host: host.look(), [host for host in hosts if host.up and host.stale(older_s)])
+
+
 def revive(hosts: Sequence[Host]) -> None:
     """Ask the hosts that were set aside and whose pause is over whether they are back; all of them, if none is up."""
     none_up = not any(host.up for host in hosts)
-    for host in hosts:
-        if not host.up and (host.due or none_up) and host.probe(wait=none_up) and none_up:
-            return
+    _each(
+        lambda host: host.probe(wait=none_up),
+        [host for host in hosts if not host.up and (host.due or none_up)],
+    )
+
+
+def _each(ask: Callable[[Host], object], hosts: Sequence[Host]) -> None:
+    """Ask each host on a thread of its own, so that those which are away cost one limit together and not one each."""
+    if len(hosts) < 2:  # noqa: PLR2004
+        for host in hosts:
+            ask(host)
+        return
+    token = CancelToken(parent=current_token.get())
+    failures: list[BaseException] = []
+
+    def work(host: Host) -> None:
+        current_token.set(token)
+        try:
+            ask(host)
+        except BaseException as exc:  # noqa: BLE001 - raised below, where the answer is wanted
+            failures.append(exc)
+
+    threads = [
+        threading.Thread(target=work, args=(host,), name="analysis-kit-host", daemon=True) for host in hosts
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    except BaseException:
+        token.cancel()
+        raise
+    finally:
+        token.close()
+    if failures:
+        raise failures[0]
 
 
 def nobody(hosts: Sequence[Host], model: str | None) -> OllamaError:

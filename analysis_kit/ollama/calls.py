@@ -30,7 +30,7 @@ _WARM_S = 240.0
 _LONG_PROMPT, _CONTEXT_S = 1024, 3.0
 #: Options with which a model is loaded; where one of them changes, a server loads the model anew.
 _SHAPE = ("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict")
-#: Connections that one client keeps when many threads have used it at once.
+#: Connections that one client keeps when many threads have used it at once; a slot of a pool keeps one.
 _MOST_KEPT = 16
 
 #: (base URL, model) -> until when (monotonic time) it is in memory, and the shape that it was loaded with.
@@ -40,17 +40,17 @@ _warm: dict[tuple[str, str], tuple[float, list[object]]] = {}
 class Watcher(Protocol):
     """Whoever hands out a client, and wants to know how its host does."""
 
-    def allow(self) -> None:
-        """Raise if the client may ask nothing now."""
+    def asks(self, path: str, model: str) -> None:
+        """Note what the server is asked beside completions; raise if it may not be."""
 
     def started(self, path: str, model: str) -> object:
-        """Note that a request was sent; what is returned comes back in `finished`."""
+        """Do as `asks` for a completion; what is returned comes back in `finished`."""
 
     def finished(self, mark: Any, reply: Reply | None, error: BaseException | None) -> None:
         """Note that it is over."""
 
-    def move(self, error: OllamaError, model: str) -> str | None:
-        """Return another host's base URL after ``error``, or None if it is to be raised."""
+    def move(self, error: OllamaError, model: str, *, last: bool = False) -> str | None:
+        """Return another host's base URL after ``error``, or None if it is to be raised, as the ``last`` one is."""
 
 
 class Calls:
@@ -82,6 +82,7 @@ class Calls:
         self._load_timeout_s = load_timeout_s
         self.key_for = api_key
         self._spare: list[Transport] = []
+        self.most_kept = _MOST_KEPT
         self.flying: set[Transport] = set()  # those with a call under way
         self.watcher: Watcher | None = None
         self.fit = True  # False once a connection failed: a pool then replaces the client
@@ -123,11 +124,11 @@ class Calls:
 
         It has ``within_s`` seconds instead of the read limit, or longer than that where it ``loads`` a model.
         """
-        if within_s is None:  # a limit of its own has what a pool asks before it hands the client out
-            self._allow()
 
         def once() -> Any:
             limit_s = self._first_s(self.base_url, body) if loads and body else within_s
+            if self.watcher is not None:
+                self.watcher.asks(path, model)
             with self._flight() as transport:
                 answer = transport.call(method, path, body, model=model, within_s=limit_s)
             if loads and body:
@@ -138,7 +139,8 @@ class Calls:
 
     def progress(self, path: str, body: Mapping[str, Any], *, model: str) -> Iterator[dict[str, Any]]:
         """Yield the objects of a progress stream."""
-        self._allow()
+        if self.watcher is not None:
+            self.watcher.asks(path, model)
         with self._flight() as transport:
             yield from transport.stream(path, body, model=model)
 
@@ -170,7 +172,7 @@ class Calls:
                 reply: Reply = stop.value
                 return reply
             except OllamaError as exc:
-                if moved or not self._moved(exc, body["model"]):
+                if not self._moved(exc, body["model"], last=moved):
                     raise
                 moved = True
             else:
@@ -260,14 +262,10 @@ class Calls:
             raise
         finally:
             self.flying.discard(transport)
-            if len(self._spare) < _MOST_KEPT and transport.base_url == self._base:
+            if len(self._spare) < self.most_kept and transport.base_url == self._base:
                 self._spare.append(transport)
             else:
                 transport.close()
-
-    def _allow(self) -> None:
-        if self.watcher is not None:
-            self.watcher.allow()
 
     def _moving(self, once: Callable[[], T], model: str) -> T:
         try:
@@ -275,10 +273,14 @@ class Calls:
         except OllamaError as exc:
             if not self._moved(exc, model):
                 raise
+        try:
             return once()
+        except OllamaError as exc:
+            self._moved(exc, model, last=True)
+            raise
 
-    def _moved(self, error: OllamaError, model: str) -> bool:
-        host = None if self.watcher is None else self.watcher.move(error, model)
+    def _moved(self, error: OllamaError, model: str, *, last: bool = False) -> bool:
+        host = None if self.watcher is None else self.watcher.move(error, model, last=last)
         if host is None:
             return False
         while self._spare:

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import random
+import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from analysis_kit.ollama.arguments import keys_by_host, seconds, whole
 from analysis_kit.ollama.balance import PROBE_S, Host
 from analysis_kit.ollama.client import OllamaClient
 from analysis_kit.ollama.host import api_key_for, parse_host, resolve_hosts
+from analysis_kit.ollama.lost import take_back
 from analysis_kit.ollama.placement import Placement
 from analysis_kit.ollama.slot_queue import SlotQueue, thread_names
 from analysis_kit.ollama.slots import GivenBack, Lease, Slot, given_back
@@ -57,7 +59,8 @@ class OllamaConnectionPool:
     max_waiting : int, optional
         Callers that may wait at once; one more fails at once.
     leak_after_s : float, default 900.0
-        A slot held longer is reported in one warning, at the pool's next activity, and counted.
+        A slot held longer is reported in one warning, at the pool's next activity, and counted. One that nobody can give
+        back any more is taken back when it is wanted, and counted too.
     name : str, default "ollama"
         Names the pool in messages and events.
     api_key : str or mapping, optional
@@ -127,6 +130,7 @@ class OllamaConnectionPool:
             max_waiting=max_waiting,
             make=self._make,
             late=lambda waited_s: self.told(waited_s, ",".join(self.hosts), ok=False),
+            take_back=lambda: take_back(self),
         )
         self.placement = Placement(self.members, self.queue, self._connect)
         self.plain = not self.placement.many and not pre_ping
@@ -219,6 +223,13 @@ class OllamaConnectionPool:
             self.placement.leave(slot)
         self.queue.free(slot)
 
+    def _unused(self, slot: Slot, *, placed: bool) -> None:
+        slot.since = math.nan
+        if placed:
+            self.put(slot)
+        else:
+            self.queue.free(slot)
+
     def _make(self) -> Slot:
         host = self.members[0]
         slot = Slot(self._client_for(host), host, self.placement.move)
@@ -234,6 +245,7 @@ class OllamaConnectionPool:
     def _fresh(self, slot: Slot) -> None:
         now = time.monotonic()
         slot.client.calls.watcher = slot
+        slot.client.calls.most_kept = 1
         slot.worn_at = slot.uses + self.recycle_after
         slot.expires = now + self._max_age_s * random.uniform(1 - _JITTER, 1)  # noqa: S311 - spreads, hides nothing
         self.look_at = min(self.look_at, now + self._leak_after_s)
@@ -261,6 +273,7 @@ class OllamaConnectionPool:
                 slot = self.placement.place(slot, model or self.model or get_settings().OLLAMA_MODEL or None)
                 placed = True
             if self._pre_ping and slot.uses:
+                slot.since, slot.holder = time.monotonic(), threading.get_ident()  # the ping is its holder's
                 try:
                     slot.client.version(within_s=PROBE_S)
                 except OllamaError as exc:
@@ -268,10 +281,7 @@ class OllamaConnectionPool:
                     _log.info("pool %(pool)r replaces a silent connection: %(error)s", facts, extra=facts)
                     self.renew(slot, "discarded")
         except BaseException:
-            if placed:
-                self.put(slot)
-            else:
-                self.queue.free(slot)
+            self._unused(slot, placed=placed)
             raise
         return slot
 
@@ -281,7 +291,7 @@ class OllamaConnectionPool:
 
         def came_to_nothing(done: asyncio.Future[Slot]) -> None:
             if not done.cancelled() and done.exception() is None:
-                self.put(done.result())
+                self._unused(done.result(), placed=True)
 
         try:
             return await asyncio.shield(work)
@@ -317,6 +327,7 @@ class OllamaConnectionPool:
         pool_exhausted_count`` (checkouts that had to wait) ``timeouts created recycled discarded leaked``. Seconds:
         ``wait_s_total wait_s_max use_s_total use_s_max``. ``hosts``: one dict a host.
         """
+        take_back(self)
         self.report_leaks(time.monotonic())
         return pool_view.stats(self)
 
@@ -326,9 +337,10 @@ class OllamaConnectionPool:
 
     def shutdown(self, *, drain_s: float = 0.0) -> None:
         """Close the pool: who waits gets `PoolClosedError`; calls under way have ``drain_s`` seconds, then get it too."""
+        within_s = seconds("drain_s", drain_s, zero=True)
         error = PoolClosedError(f"the pool {self.name!r} was shut down")
         self.queue.close(error)
-        if not self.queue.drained(drain_s):
+        if not self.queue.drained(within_s):
             for slot in tuple(self.queue.slots):
                 slot.client.calls.abort(error)
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from analysis_kit.errors import OllamaError
-from analysis_kit.ollama.balance import Host, choose, is_host_failure, nobody, revive
+from analysis_kit.ollama.balance import Host, choose, is_host_failure, look_at, nobody, revive
 from analysis_kit.ollama.client import connectable
 from analysis_kit.ollama.slot_queue import SlotQueue
 from analysis_kit.ollama.slots import Slot
@@ -45,15 +45,17 @@ class Placement:
         """
         if not all(host.up for host in self._members):
             revive(self._members)
-        if model is not None:
-            for each in self._members:
-                if each.up:
-                    each.look()
+        look_at(self._members)
         with self._queue.lock:
-            host = choose(self._members, model)
-            if host is None:
-                raise nobody(self._members, model)
-            host.out += 1
+            host = self._chosen(model)
+        if host is None and model is not None:
+            # it may have come to one of them since they were asked
+            look_at(self._members, older_s=0.0)
+            with self._queue.lock:
+                host = self._chosen(model)
+        if host is None:
+            raise nobody(self._members, model)
+        with self._queue.lock:
             other = self._idle_on(host) if slot.host is not host else None
         if other is not None:
             self._queue.free(slot)
@@ -68,8 +70,10 @@ class Placement:
             with self._queue.lock:
                 slot.host.out -= 1
 
-    def move(self, slot: Slot, error: OllamaError, model: str) -> str | None:
+    def move(self, slot: Slot, error: OllamaError, model: str, *, last: bool = False) -> str | None:
         """Put ``slot`` on another host after ``error``, if that speaks against its host; return the new base URL.
+
+        A request moves once: after its ``last`` error that is only noted.
 
         Raises
         ------
@@ -82,7 +86,7 @@ class Placement:
         if not self.many:
             return None
         with self._queue.lock:
-            host = choose(self._members, model or None, besides=(slot.host,))
+            host = None if last else choose(self._members, model or None, besides=(slot.host,))
             if host is not None:
                 slot.host.out -= 1
                 host.out += 1
@@ -94,6 +98,12 @@ class Placement:
         facts = {"host": host.name, "model": model, "error": str(error)}
         _log.info("a request moves to %(host)s: %(error)s", facts, extra=facts)
         return connectable(host.name)
+
+    def _chosen(self, model: str | None) -> Host | None:
+        host = choose(self._members, model)
+        if host is not None:
+            host.out += 1
+        return host
 
     def _idle_on(self, host: Host) -> Slot | None:
         """Take a free slot that is connected to ``host`` already, if there is one."""

@@ -11,11 +11,14 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from analysis_kit.cancellation import CancelToken, current_token
 from analysis_kit.errors import PoolClosedError, PoolError, PoolTimeoutError
 from analysis_kit.ollama.slots import AsyncWaiter, Slot, Waiter
+
+#: Who waits looks for lost slots after so many seconds, then after twice as many, up to the other.
+_LOOK_S, _LONGEST_LOOK_S = 1.0, 60.0
 
 
 class SlotQueue:
@@ -35,6 +38,8 @@ class SlotQueue:
         Makes a slot; called without a lock.
     late : callable
         Told the seconds that a caller waited in vain.
+    take_back : callable
+        Ends what was lost; called without a lock when a caller waits for long, or in vain.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class SlotQueue:
         max_waiting: int | None,
         make: Callable[[], Slot],
         late: Callable[[float], None],
+        take_back: Callable[[], None],
     ) -> None:
         self.name = name
         self.size = size
@@ -55,6 +61,7 @@ class SlotQueue:
         self.max_waiting = max_waiting
         self._make = make
         self._late = late
+        self._take_back = take_back
         self.lock = (
             threading.Lock()
         )  # guards all below except for `idle`; no I/O and no strange code under it
@@ -86,15 +93,18 @@ class SlotQueue:
 
     def free(self, slot: Slot) -> None:
         """Take a slot back; whoever waits first has it at once."""
-        if self.waiters:
+        # after a resize to less, what is too much ends before anyone is served
+        while self.waiters and self.total <= self.size + self.overflow:
             with self.lock:
                 waiter = self.waiters.popleft() if self.waiters else None
                 if waiter is not None:
                     waiter.got, waiter.ready = slot, True
-            if waiter is not None:
-                # outside the lock, which the one who wakes would run into
-                waiter.wake()
+            if waiter is None:
+                break
+            # outside the lock, which the one who wakes would run into
+            if not waiter.wake():
                 return
+            waiter.got, waiter.ready = None, False
         self.idle.append(slot)
         if self.waiters or self.total > self.size or not self.keeps:
             self.settle()
@@ -103,26 +113,39 @@ class SlotQueue:
         """Give what is free to who waits, and end what is too much."""
         surplus: list[Slot] = []
         with self.lock:
+            while self.total > self.size + self.overflow and (slot := self._last_idle()) is not None:
+                surplus.append(slot)
+                self.end(slot)
             while self.waiters:
                 slot = self._last_idle()
                 if slot is None and self.total >= self.size + self.overflow:
                     break
                 self.total += slot is None
-                self.waiters.popleft().give(slot)
+                waiter = self.waiters.popleft()
+                if waiter.give(slot):
+                    waiter.got, waiter.ready = None, False
+                    if slot is None:
+                        self.total -= 1
+                    else:
+                        self.idle.append(slot)
             while not self.keeps or self.total > self.size:
                 slot = self._last_idle()
                 if slot is None:
                     break
                 surplus.append(slot)
-                self.slots.discard(slot)
-                self.past_uses += slot.uses
-                self.past_use_s += slot.use_s
-                self.past_wait_s += slot.wait_s
-                self.longest_use_s = max(self.longest_use_s, slot.longest_s)
-                self.longest_wait_s = max(self.longest_wait_s, slot.longest_wait_s)
-                self._less()
+                self.end(slot)
         for slot in surplus:
             slot.client.close()
+
+    def end(self, slot: Slot) -> None:
+        """Strike a slot out, and keep its figures; under the lock."""
+        self.slots.discard(slot)
+        self.past_uses += slot.uses
+        self.past_use_s += slot.use_s
+        self.past_wait_s += slot.wait_s
+        self.longest_use_s = max(self.longest_use_s, slot.longest_s)
+        self.longest_wait_s = max(self.longest_wait_s, slot.longest_wait_s)
+        self._less()
 
     def wait(self, timeout_s: float | None) -> tuple[Slot, float]:
         """Return a slot and the seconds waited for it; blocks.
@@ -141,10 +164,10 @@ class SlotQueue:
         limit_s = self._limit_s(token) if timeout_s is None else timeout_s
         try:
             if token is None:
-                waiter.lock.acquire(True, limit_s)
+                self._await(waiter, limit_s)
             else:
                 with token.on_cancel(waiter.wake):
-                    waiter.lock.acquire(True, limit_s)
+                    self._await(waiter, limit_s)
         except BaseException:
             self._leave(waiter, keep=False)
             raise
@@ -165,7 +188,10 @@ class SlotQueue:
         token = current_token.get()
         limit_s = self._limit_s(token) if timeout_s is None else timeout_s
         try:
-            await waiter.wait_async(limit_s, token)
+            for part_s in self._parts(limit_s):
+                if await waiter.wait_async(part_s, token):
+                    break
+                self._take_back()
         except BaseException:
             self._leave(waiter, keep=False)
             raise
@@ -173,6 +199,23 @@ class SlotQueue:
         slot = self._got(waiter, waited_s, limit_s, token)
         slot.waited(waited_s)
         return slot, waited_s
+
+    def _await(self, waiter: Waiter, limit_s: float) -> None:
+        """Block until the waiter is woken, or ``limit_s`` is over."""
+        for part_s in self._parts(limit_s):
+            if waiter.lock.acquire(True, part_s):
+                return
+            self._take_back()
+
+    @staticmethod
+    def _parts(limit_s: float) -> Iterator[float]:
+        """Cut a wait (-1: without end) into parts; after each it is time to look for what was lost."""
+        part_s = _LOOK_S
+        while limit_s < 0 or limit_s > part_s:
+            yield part_s
+            limit_s -= part_s if limit_s > 0 else 0
+            part_s = min(2 * part_s, _LONGEST_LOOK_S)
+        yield limit_s
 
     def resize(self, size: int, overflow: int) -> None:
         """Change the bounds; who waits is served at once, what is too much ends as it comes back."""

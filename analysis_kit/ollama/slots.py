@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 class Mover(Protocol):
     """Finds a slot another host."""
 
-    def __call__(self, slot: Slot, error: OllamaError, model: str) -> str | None:
-        """Return the base URL of the host that the slot is on now, or None if there is no other."""
+    def __call__(self, slot: Slot, error: OllamaError, model: str, *, last: bool) -> str | None:
+        """Return the base URL of the host that the slot is on now, or None if there is no other or this was the ``last``."""
 
 
 class Slot:
@@ -74,15 +74,15 @@ class Slot:
         self.operation: tuple[str, str] | str = ""
         self.leaked = False
 
-    def allow(self) -> None:
-        """Refuse a client that nobody holds."""
+    def asks(self, path: str, model: str) -> None:
+        """Note what the holder does; refuse whoever is none."""
         if math.isnan(self.since):
             raise given_back(self.host.name)
+        self.operation = (path, model)
 
     def started(self, path: str, model: str) -> tuple[Host, Mark]:
-        """Note what the holder does."""
-        self.allow()
-        self.operation = (path, model)
+        """Note that the holder has a model answer."""
+        self.asks(path, model)
         return self.host, self.host.limit.started()
 
     def finished(self, mark: tuple[Host, Mark], reply: Reply | None, error: BaseException | None) -> None:
@@ -98,9 +98,9 @@ class Slot:
             if isinstance(error, AnswerError):
                 host.served += 1
 
-    def move(self, error: OllamaError, model: str) -> str | None:
+    def move(self, error: OllamaError, model: str, *, last: bool = False) -> str | None:
         """Ask the pool for another host."""
-        return self.move_to(self, error, model)
+        return self.move_to(self, error, model, last=last)
 
     def waited(self, seconds: float) -> None:
         """Note how long its new holder waited for it."""
@@ -121,8 +121,9 @@ class GivenBack:
     def __init__(self, host: str) -> None:
         self._host = host
 
-    def allow(self) -> None:
+    def asks(self, path: str, model: str) -> None:
         """Refuse the request."""
+        del path, model
         raise given_back(self._host)
 
     def started(self, path: str, model: str) -> object:
@@ -133,7 +134,7 @@ class GivenBack:
     def finished(self, mark: object, reply: Reply | None, error: BaseException | None) -> None:
         """Note nothing: the slot's own figures were kept by the slot."""
 
-    def move(self, error: OllamaError, model: str) -> None:
+    def move(self, error: OllamaError, model: str, *, last: bool = False) -> None:
         """Offer no other host."""
 
 
@@ -165,23 +166,24 @@ class Waiter:
         self.lock = threading.Lock()
         self.lock.acquire()
 
-    def give(self, slot: Slot | None) -> None:
-        """Hand over a slot, or the leave to make one."""
+    def give(self, slot: Slot | None) -> bool:
+        """Hand over a slot, or the leave to make one; return as `wake`."""
         self.got = slot
         self.ready = True
-        self.wake()
+        return self.wake()
 
     def fail(self, error: BaseException) -> None:
         """Send it away."""
         self.error = error
         self.wake()
 
-    def wake(self) -> None:
-        """Let it go on."""
+    def wake(self) -> bool:
+        """Let it go on; return True if it never will, so that what it has got must go to another."""
         try:  # noqa: SIM105 - suppress() would cost as much as the rest of handing over
             self.lock.release()
         except RuntimeError:  # it has been woken already
             pass
+        return False
 
 
 class AsyncWaiter(Waiter):
@@ -192,21 +194,25 @@ class AsyncWaiter(Waiter):
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[None] = self._loop.create_future()
 
-    def wake(self) -> None:
-        """Let it go on; from any thread, also when the loop is gone."""
-        with contextlib.suppress(RuntimeError):
+    def wake(self) -> bool:
+        """Let it go on, from any thread; True if its loop is gone."""
+        try:
             self._loop.call_soon_threadsafe(self._wake_here)
+        except RuntimeError:
+            return True
+        return False
 
     def _wake_here(self) -> None:
         if not self._future.done():
             self._future.set_result(None)
 
-    async def wait_async(self, limit_s: float, token: CancelToken | None) -> None:
-        """Wait on the loop, until it is served, ``limit_s`` is over (-1: never), or the token is cancelled."""
+    async def wait_async(self, limit_s: float, token: CancelToken | None) -> bool:
+        """Wait on the loop, until it is served or the token cancelled; False if ``limit_s`` was over before."""
         if self.ready:
-            return
+            return True
         with token.on_cancel(self.wake) if token is not None else contextlib.nullcontext():
-            await asyncio.wait([self._future], timeout=None if limit_s < 0 else limit_s)
+            done, _ = await asyncio.wait([self._future], timeout=limit_s)
+        return bool(done)
 
 
 class Lease:

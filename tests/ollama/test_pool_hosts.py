@@ -257,6 +257,139 @@ def test_all_hosts_down_is_one_error_with_each_ones_last_failure(lab, make):
     assert pool.health_check() is True
 
 
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("named", [True, False])
+def test_the_first_call_to_hosts_that_are_all_down_names_each_once(count, named):
+    """Whether a model was named or not, at checkout or at the call: one error, each host in it once with its failure."""
+    hosts = [f"127.0.0.1:{port}" for port in range(1, count + 1)]
+    pool = OllamaConnectionPool(hosts=[*hosts, hosts[0]], model="fake" if named else None)
+    for _ in range(2):
+        with pytest.raises(OllamaUnreachableError) as caught:
+            call(pool)
+        text = str(caught.value)
+        assert text.startswith(f"none of the {count} hosts answers")
+        assert [text.count(f"{host}: ") for host in hosts] == [1] * count
+    assert pool.get_stats()["active_connections"] == 0
+
+
+def test_hosts_that_die_during_a_request_are_one_error_with_each_ones_failure(lab, make):
+    """Both hosts of a pool die under its request: the second failure, which moves no more, is noted and told as well."""
+    pool = make(lab[:2])
+    call(pool)
+    for ask in (lambda client: client.generate("x"), lambda client: client.embed("x", "fake")):
+        for host in pool.members:
+            host._failures = 0
+        with pool.get_connection() as client:
+            for fake in lab[:2]:
+                fake.stop()
+            with pytest.raises(OllamaUnreachableError, match="none of the 2 hosts answers"):
+                ask(client)
+        assert [up for up, _, _ in states(pool).values()] == [False, False]
+        for fake in lab[:2]:
+            fake.start()
+    assert call(pool).text == "ok"
+
+
+def test_a_model_that_was_pulled_meanwhile_is_found_at_once(lab, make):
+    """A model that no host had a moment ago is looked for again, so that ``ollama pull`` and the same cell suffice."""
+    pool = make(lab[:2])
+    with pytest.raises(ModelNotFoundError):
+        call(pool, "new")
+    lab[1].models["new:latest"] = {}
+    assert call(pool, "new").host == lab[1].url
+
+
+def test_a_host_that_comes_back_with_other_models_is_asked_for_them(lab, make, monkeypatch):
+    """What a host had before it went away does not count when it is back: its new model is found, its old one elsewhere."""
+    monkeypatch.setattr(balance, "FIRST_PAUSE_S", 0.01)
+    pool = make(lab[:2])
+    assert call(pool).host == lab[0].url
+    lab[0].stop()
+    assert call(pool).host == lab[1].url
+    lab[0].models = {"other:latest": {}}
+    lab[0].start()
+    for _ in range(500):
+        if call(pool).host == lab[1].url and states(pool)[lab[0].url][0]:
+            break
+        threading.Event().wait(0.005)
+    asked_before = asked(lab[0])
+    assert {call(pool).host for _ in range(4)} == {lab[1].url}
+    assert asked(lab[0]) == asked_before
+    assert call(pool, "other").host == lab[0].url
+
+
+def test_loading_the_model_does_not_make_a_host_slow(make):
+    """A first request that waited for the model to load says nothing about the host's speed."""
+    with FakeOllama(loaded=False, load_s=0.5) as cold, FakeOllama() as warm:
+        pool = make([cold, warm])
+        with pool.get_connection() as one, pool.get_connection() as two:
+            assert {client.generate("x").host for client in (one, two)} == {cold.url, warm.url}
+        assert all(host.service_s < 0.25 for host in pool.members)
+
+
+def test_hosts_that_are_away_cost_one_limit_together(lab, make, monkeypatch):
+    """Three hosts are asked what they have, or whether they are back, at the same time and not one after the other."""
+    together = threading.Barrier(3)
+
+    def meet(host, **_):
+        together.wait(10)
+        host.fail(OllamaError(f"{host.name} is away"))
+
+    monkeypatch.setattr(Host, "look", meet)
+    monkeypatch.setattr(Host, "probe", meet)
+    pool = make(lab)
+    for _ in range(2):
+        with pytest.raises(OllamaUnreachableError, match="none of the 3"):
+            call(pool)
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_looking_at_hosts_ends_with_its_caller(cancelled, monkeypatch):
+    """A cancel, or an interrupt, while hosts that say nothing are asked ends all of the asking; no slot is lost."""
+    with contextlib.ExitStack() as stack:
+        lab = [stack.enter_context(FakeOllama()) for _ in range(3)]
+        for fake in lab:
+            fake.script("/api/tags", Play(hang=True))
+        pool = OllamaConnectionPool(2, 0, hosts=[fake.url for fake in lab], model="fake")
+        token, errors = CancelToken(), []
+        if not cancelled:
+            real = threading.Thread.join
+
+            def interrupted(thread, *args):
+                if thread.name == "analysis-kit-host":
+                    for fake in lab:
+                        fake.until(lambda fake=fake: fake.asked("/api/tags"))
+                    raise KeyboardInterrupt
+                return real(thread, *args)
+
+            monkeypatch.setattr(threading.Thread, "join", interrupted)
+
+        def work():
+            current_token.set(token)
+            try:
+                call(pool)
+            except BaseException as exc:
+                errors.append(exc)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        for fake in lab:
+            fake.until(lambda fake=fake: fake.asked("/api/tags"))
+        if cancelled:
+            token.cancel()
+        thread.join(5)
+        monkeypatch.undo()
+        assert [type(error) for error in errors] == [
+            asyncio.CancelledError if cancelled else KeyboardInterrupt
+        ]
+        for fake in lab:
+            fake.until(lambda fake=fake: fake.open_connections == 0)
+        assert states(pool) == {fake.url: (True, 0, 0) for fake in lab}
+        assert call(pool).text == "ok"
+        assert len(lab[0].asked("/api/tags")) == 2
+        pool.shutdown()
+
+
 def test_when_all_are_down_one_caller_asks_and_the_others_hear_what_it_found(lab, make):
     """Eight callers at once with every host set aside: each host is probed once, and all are served when one is back."""
     pool = make(lab, 8, 0)

@@ -1,0 +1,509 @@
+"""What users of other pools have reported, each kind as a test: leaks, shrinking, dead loops, abandoned work, exits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from fakes.ollama import FakeOllama, Play
+
+from analysis_kit.errors import (
+    ConfigurationError,
+    OllamaUnreachableError,
+    PoolClosedError,
+    PoolError,
+    PoolTimeoutError,
+)
+from analysis_kit.ollama.pool import OllamaConnectionPool
+from analysis_kit.retry import call_with_retry
+
+NOWHERE = "127.0.0.1:9"
+
+
+@pytest.fixture
+def fake():
+    """Serve with many slots."""
+    with FakeOllama(slots=64) as server:
+        yield server
+
+
+@pytest.fixture
+def make(fake):
+    """Make pools over the fake, and shut them down after."""
+    made = []
+
+    def build(*args, **options):
+        options.setdefault("hosts", fake.url)
+        options.setdefault("model", "fake")
+        pool = OllamaConnectionPool(*args, **options)
+        made.append(pool)
+        return pool
+
+    yield build
+    for pool in made:
+        pool.shutdown()
+
+
+def call(pool, prompt="x", **options):
+    """Ask once through the pool."""
+    with pool.get_connection(**options) as client:
+        return client.generate(prompt).text
+
+
+def wait_for(true):
+    """Wait, with a bound, for something that another thread of ours does."""
+    for _ in range(2000):
+        if true():
+            return
+        time.sleep(0.002)
+    raise AssertionError("it never happened")
+
+
+def quiet(pool):
+    """Return whether nothing is held, nobody waits, and no slot is missing."""
+    stats = pool.get_stats()
+    return (stats["active_connections"], stats["waiting"], stats["open_slots"]) == (
+        0,
+        0,
+        len(pool.queue.idle),
+    )
+
+
+# slots that nobody can give back
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to threads on this platform")
+@pytest.mark.parametrize(("size", "overflow"), [(2, 0), (1, 1)])
+def test_interrupts_at_any_step_of_a_checkout_lose_no_slot(make, size, overflow):
+    """A thousand interrupts in a tight loop, two slots each round: whatever step they hit, both are there again."""
+    pool = make(size, overflow, hosts=NOWHERE)
+    main, hits, armed, stop = threading.get_ident(), 0, threading.Event(), threading.Event()
+
+    def shoot():
+        while not stop.wait(0.0005):
+            if armed.is_set():
+                armed.clear()
+                signal.pthread_kill(main, signal.SIGINT)
+
+    shooter = threading.Thread(target=shoot)
+    shooter.start()
+    until = time.monotonic() + 20
+    while hits < 1000 and time.monotonic() < until:
+        try:
+            armed.set()
+            while True:
+                with pool.get_connection(timeout=5), pool.get_connection(timeout=5):
+                    pass
+        except KeyboardInterrupt:
+            hits += 1
+    stop.set()
+    with contextlib.suppress(KeyboardInterrupt):
+        shooter.join()
+    shooter.join()
+    assert hits == 1000
+    assert quiet(pool)
+    with pool.get_connection(timeout=1), pool.get_connection(timeout=1):
+        assert pool.get_stats()["active_connections"] == 2
+
+
+def test_a_lease_that_is_dropped_without_leaving_gives_its_slot_to_the_next(make, caplog):
+    """Garbage with a slot in it is taken back when the slot is wanted, with one warning that names who had it."""
+    pool = make(1, 0)
+    pool.get_connection(operation="forgotten").__enter__()
+    gc.collect()
+    with caplog.at_level(logging.WARNING, logger="analysis_kit"):
+        assert call(pool, timeout=0.2) == "ok"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "held by MainThread for" in caplog.text
+    assert "forgotten" in caplog.text
+    assert quiet(pool)
+    assert pool.get_stats()["leaked"] == 1
+    assert pool.get_stats()["total_requests"] == 2
+
+
+def test_who_waits_already_gets_a_slot_that_is_lost_meanwhile(make):
+    """A waiter looks again while it waits, on a thread or a loop: nobody has to come and ask for it."""
+    pool = make(1, 0, timeout=30)
+    leases = [pool.get_connection()]
+    leases[0].__enter__()
+    texts = []
+    thread = threading.Thread(target=lambda: texts.append(call(pool)))
+    thread.start()
+    wait_for(lambda: len(pool.queue.waiters) == 1)
+    leases.clear()
+    thread.join(10)
+    assert texts == ["ok"]
+
+    async def main():
+        leases.append(pool.get_connection())
+        leases[0].__enter__()
+        task = asyncio.ensure_future(pool.acquire().__aenter__())
+        while not pool.queue.waiters:
+            await asyncio.sleep(0)
+        leases.clear()
+        await asyncio.wait_for(task, 10)
+
+    asyncio.run(main())
+
+
+def test_what_anybody_can_still_use_is_never_taken_back(make, fake):
+    """A client, a method of it, or a stream that somebody kept is in use, though its lease is gone."""
+    pool = make(3, 0)
+    go = threading.Event()
+    fake.script("/api/generate", Play(text="a b", mid_gate=go))
+    client = pool.get_connection().__enter__()
+    stream = pool.get_connection().__enter__().generate("x", stream=True)
+    method = pool.get_connection().__enter__().generate
+    next(stream)
+    gc.collect()
+    with pytest.raises(PoolTimeoutError, match="3 in use"):
+        call(pool, timeout=0.05)
+    go.set()
+    assert [client.generate("x").text, method("x").text] == ["ok", "ok"]
+    assert "".join(piece.text for piece in stream).strip() == "b"
+    del client, stream, method
+    gc.collect()
+    assert call(pool, timeout=0.05) == "ok"
+    assert quiet(pool)
+
+
+def test_a_slot_lost_on_one_of_many_hosts_does_not_count_there(fake):
+    """A host is not thought busy for ever because a lease on it was dropped."""
+    with FakeOllama() as other, OllamaConnectionPool(2, 0, hosts=[fake.url, other.url], model="fake") as pool:
+        for _ in range(5):
+            pool.get_connection().__enter__()
+            gc.collect()
+            assert pool.get_stats()["active_connections"] == 0
+        assert [host["active"] for host in pool.get_stats()["hosts"]] == [0, 0]
+        assert call(pool) == "ok"
+
+
+def test_work_that_is_abandoned_half_way_gives_its_slot_back(make, fake):
+    """A generator that holds a client, plain or async, and is dropped: its slot is free and the server let go."""
+    pool = make(1, 0)
+    fake.token_s = 0.01
+    endless = Play(text="w " * 5000)
+
+    def pieces():
+        with pool.get_connection() as client:
+            yield from client.generate("x", stream=True)
+
+    async def pieces_async():
+        async with pool.acquire() as client:
+            for piece in client.generate("x", stream=True):
+                yield piece
+
+    fake.script("/api/generate", endless)
+    half = pieces()
+    next(half)
+    del half
+    assert call(pool, timeout=2) == "ok"
+
+    async def main():
+        fake.script("/api/generate", endless)
+        half = pieces_async()
+        await anext(half)
+        await half.aclose()
+
+    asyncio.run(main())
+    assert call(pool, timeout=2) == "ok"
+    fake.until(lambda: fake.running == 0)
+    assert quiet(pool)
+
+
+# a client beyond its block
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("tags", ()),
+        ("ps", ()),
+        ("version", ()),
+        ("show", ("fake",)),
+        ("load", ("fake",)),
+        ("pull", ("fake",)),
+        ("digest", ("fake",)),
+        ("embed", ("x", "fake")),
+        ("generate", ("x", "fake")),
+        ("chat", ([{"role": "user", "content": "x"}], "fake")),
+        ("analyze_sentiment", ("x", "fake")),
+    ],
+)
+def test_a_kept_client_asks_nothing_at_all(make, fake, name, args):
+    """Every call of a client whose block is over is refused without a request, and works within the block."""
+    pool = make(1, 0, model=None)
+    with pool.get_connection() as client:
+        with contextlib.suppress(Exception):
+            getattr(client, name)(*args)
+        inside = len(fake.requests)
+        assert inside
+    with pytest.raises(PoolError, match="given back"):
+        getattr(client, name)(*args)
+    assert len(fake.requests) == inside
+
+
+def test_a_slot_keeps_one_connection_however_many_threads_used_it(make, fake):
+    """Eight threads that share one client in its block have eight connections then, and the slot one after."""
+    pool = make(1, 0)
+    go = threading.Event()
+    fake.script("/api/generate", *[Play(text="ok", gate=go)] * 8)
+    with pool.get_connection() as client, ThreadPoolExecutor(8) as threads:
+        texts = [threads.submit(client.generate, "x") for _ in range(8)]
+        fake.until(lambda: fake.running == 8)
+        go.set()
+        assert [text.result().text for text in texts] == ["ok"] * 8
+    fake.until(lambda: fake.open_connections == 1)
+    assert call(pool) == "ok"
+    assert fake.connections == 8
+
+
+# size
+def test_a_pool_made_smaller_under_load_gets_smaller(make):
+    """With callers waiting all the time, what is beyond the new size ends; nobody is served with it first."""
+    pool = make(4, 2, hosts=NOWHERE)
+    stop, served = threading.Event(), [0] * 8
+
+    def work(number):
+        while not stop.is_set():
+            with pool.get_connection():
+                served[number] += 1
+                time.sleep(0.0002)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_for(lambda: pool.get_stats()["open_slots"] == 6)
+        pool.resize(1, max_overflow=0)
+        wait_for(lambda: pool.get_stats()["open_slots"] == 1)
+        before = list(served)
+        wait_for(lambda: all(now > then for now, then in zip(served, before, strict=True)))
+        assert pool.get_stats()["active_connections"] <= 1
+        pool.resize(3)
+        wait_for(lambda: pool.get_stats()["open_slots"] == 3)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+    assert quiet(pool)
+
+
+def test_overflow_ends_when_nobody_needs_it(make, fake):
+    """After a burst the pool is back at its size, burst after burst, and its figures never fall below zero."""
+    pool = make(2, 4)
+    for burst in range(1, 4):
+        go = threading.Event()
+        fake.script("/api/generate", *[Play(text="ok", gate=go)] * 6)
+        threads = [threading.Thread(target=call, args=(pool,)) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        fake.until(lambda: fake.running == 6)
+        assert pool.get_stats()["available_connections"] == 0
+        go.set()
+        for thread in threads:
+            thread.join(10)
+        stats = pool.get_stats()
+        assert (stats["open_slots"], stats["available_connections"]) == (2, 2)
+        assert stats["total_requests"] == 6 * burst
+        assert all(value >= 0 for value in stats.values() if isinstance(value, int))
+        fake.until(lambda: fake.open_connections == 2)
+
+
+# loops
+def test_a_loop_that_was_closed_with_waiters_swallows_no_slot(make):
+    """Tasks left waiting in a closed loop, many of them: the next live caller is served, and each slot is given once."""
+    pool = make(2, 0)
+    loop = asyncio.new_event_loop()
+
+    async def wait():
+        async with pool.acquire():
+            raise AssertionError("nobody runs here any more")
+
+    with pool.get_connection(), pool.get_connection():
+        tasks = [loop.create_task(wait()) for _ in range(2000)]
+        loop.run_until_complete(asyncio.sleep(0))
+        wait_for(lambda: len(pool.queue.waiters) == 2000)
+        loop.close()
+    assert call(pool, timeout=1) == "ok"
+    for task in tasks:
+        task._log_destroy_pending = False
+    del tasks, task
+    gc.collect()
+    assert quiet(pool)
+    assert len(set(pool.queue.idle)) == len(pool.queue.idle) == 2
+
+
+def test_leave_to_make_a_slot_is_not_lost_on_a_closed_loop(make):
+    """Where a waiter of a closed loop is offered a slot that does not exist yet, the next one may make it."""
+    pool = make(1, 0)
+    loop = asyncio.new_event_loop()
+
+    async def wait():
+        await pool.acquire().__aenter__()
+
+    with pool.get_connection():
+        task = loop.create_task(wait())
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        pool.resize(3)
+        assert call(pool, timeout=1) == "ok"
+        with pool.get_connection(timeout=1), pool.get_connection(timeout=1):
+            assert pool.get_stats()["open_slots"] == 3
+    task._log_destroy_pending = False
+
+
+def test_a_shutdown_ends_the_waits_of_tasks(make):
+    """Tasks that wait when the pool is closed get PoolClosedError, on one loop or several."""
+    pool = make(1, 0)
+
+    async def main():
+        async with pool.acquire():
+            tasks = [asyncio.ensure_future(pool.acquire().__aenter__()) for _ in range(3)]
+            while len(pool.queue.waiters) < 3:
+                await asyncio.sleep(0)
+            pool.shutdown()
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert [type(error) for error in asyncio.run(main())] == [PoolClosedError] * 3
+    assert pool.get_stats()["open_slots"] == 0
+
+
+def test_a_wait_that_wait_for_gives_up_leaves_the_queue(make):
+    """The time limits of asyncio around a checkout cost neither a slot nor a place in the queue."""
+    pool = make(1, 0)
+
+    async def main():
+        async with pool.acquire():
+            for _ in range(20):
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(pool.acquire().__aenter__(), 0.001)
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.001), pool.acquire():
+                        pass
+        assert pool.get_stats()["waiting"] == 0
+
+    asyncio.run(main())
+    assert quiet(pool)
+    assert call(pool, timeout=1) == "ok"
+
+
+# time
+@pytest.mark.parametrize("drain_s", [-1, math.nan, "3", True, None])
+def test_an_impossible_drain_closes_nothing(make, drain_s):
+    """A drain that is no time is refused before anything is shut down; an endless one is allowed."""
+    pool = make(1, 0)
+    with pytest.raises(ConfigurationError, match="drain_s="):
+        pool.shutdown(drain_s=drain_s)
+    assert call(pool) == "ok"
+    pool.shutdown(drain_s=math.inf)
+    assert pool.closed
+
+
+def test_retried_checkouts_do_not_multiply_the_wait(make):
+    """A timeout of the pool is not repeated by a retry, so the caller waits for it once."""
+    pool = make(1, 0, timeout=0.1)
+    with pool.get_connection(), pytest.raises(PoolTimeoutError):
+        call_with_retry(lambda: call(pool), max_attempts=5, base_s=0.001)
+    assert pool.get_stats()["timeouts"] == 1
+
+
+def test_a_pool_over_a_dead_host_still_hands_out_slots(make):
+    """Checkout opens nothing: a host that is away is the request's error, and costs no slot, time after time."""
+    pool = make(1, 0, hosts=NOWHERE)
+    for _ in range(10):
+        with pytest.raises(OllamaUnreachableError):
+            call(pool, timeout=0)
+    assert quiet(pool)
+    assert pool.get_stats()["open_slots"] == 1
+
+
+def test_an_age_that_is_over_does_not_end_a_connection_in_use(make, fake):
+    """A connection older than ``max_age_s`` answers its holder to the end, and is replaced for the next."""
+    pool = make(1, 0, max_age_s=0.001, recycle_after=1)
+    with pool.get_connection() as client:
+        for _ in range(3):
+            client.generate("x")
+        assert fake.connections == 1
+    call(pool)
+    assert fake.connections == 2
+
+
+def test_pings_wait_in_no_storm(make, fake):
+    """With ``pre_ping`` and a server that hangs on it, others' slots stay free to use; the pinged slot counts as held."""
+    pool = make(2, 0, pre_ping=True)
+    with pool.get_connection() as one, pool.get_connection() as two:
+        one.generate("x")
+        two.generate("x")
+    go = threading.Event()
+    fake.script("/api/version", Play(body={"version": "1"}, gate=go))
+    thread = threading.Thread(target=call, args=(pool,), name="pinger")
+    thread.start()
+    fake.until(lambda: len(fake.asked("/api/version")) == 1)
+    assert pool.get_stats()["active_connections"] == 1
+    assert call(pool, timeout=1) == "ok"
+    with pool.get_connection(timeout=1), pytest.raises(PoolTimeoutError, match="pinger for"):
+        call(pool, timeout=0.02)
+    go.set()
+    thread.join(10)
+    assert len(fake.asked("/api/version")) == 3
+    assert quiet(pool)
+
+
+# processes
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+def test_C8_a_fork_inside_the_block_shares_no_connection(make, fake):
+    """C8: parent and child both go on with the client they held at the fork, each on a connection of its own."""
+    fake.answer = lambda request: request["prompt"].upper()
+    pool = make(1, 0)
+    with pool.get_connection() as client:
+        client.generate("warm")
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                texts = [client.generate(f"child {n}").text for n in range(20)]
+                status = 0 if texts == [f"CHILD {n}" for n in range(20)] else 2
+            finally:
+                os._exit(status)
+        assert [client.generate(f"parent {n}").text for n in range(20)] == [f"PARENT {n}" for n in range(20)]
+        assert os.waitpid(pid, 0)[1] == 0
+    assert fake.connections == 2
+    assert quiet(pool)
+
+
+def test_a_process_with_slots_held_and_callers_waiting_ends(fake):
+    """Leases never left, a stream half read and threads that wait for a slot do not hold the interpreter."""
+    fake.token_s = 0.05
+    code = f"""
+import threading
+from analysis_kit import OllamaConnectionPool, get_pool
+
+def wait(pool):
+    try:
+        pool.get_connection(timeout=1e9).__enter__()
+    except BaseException:
+        pass
+
+leases = []
+for pool in (OllamaConnectionPool(1, 0, hosts={fake.url!r}, model="fake"), get_pool(1, 0, hosts={fake.url!r}, model="fake")):
+    leases.append(pool.get_connection())
+    stream = leases[-1].__enter__().generate("x", stream=True)
+    next(stream)
+    threading.Thread(target=wait, args=(pool,), daemon=True).start()
+print("end", flush=True)
+"""
+    fake.script("/api/generate", *[Play(text="w " * 5000)] * 2)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
+    fake.until(lambda: fake.open_connections == 0)
