@@ -53,8 +53,10 @@ def setup_default_services(
     6
     """
     box = container if container is not None else get_container()
-    if Settings not in box or (settings is not None and box.resolve(Settings) != settings):
-        box.register_singleton(Settings, instance=settings if settings is not None else get_settings())
+    if settings is not None and (Settings not in box or box.resolve(Settings) != settings):
+        box.register_singleton(Settings, instance=settings)
+    elif Settings not in box:
+        box.register_transient(Settings, factory=get_settings)  # those of the moment when a part is made
     for kind, factory in (
         (ResultCache, _cache),
         (PerformanceMonitor, _monitor),
@@ -87,7 +89,8 @@ def _pool(settings: Settings) -> OllamaConnectionPool:
         settings.OLLAMA_MAX_OVERFLOW,
         settings.OLLAMA_CONNECTION_TIMEOUT,
         settings.OLLAMA_RECYCLE_AFTER,
-        hosts=settings.OLLAMA_HOST or None,
+        # over the process-wide settings a pool follows OLLAMA_HOST; over others it keeps what they say
+        hosts=None if settings is get_settings() else settings.OLLAMA_HOST or None,
     )
 
 

@@ -13,7 +13,7 @@ from analysis_kit.engine.engine import AsyncAnalysisEngine
 from analysis_kit.monitor.monitor import PerformanceMonitor, get_monitor, reset_monitor
 from analysis_kit.ollama.pool import OllamaConnectionPool, get_pool, reset_pool
 from analysis_kit.services import setup_default_services
-from analysis_kit.settings import Settings
+from analysis_kit.settings import Settings, reset_settings
 
 PARTS = (ResultCache, PerformanceMonitor, OllamaConnectionPool, AsyncAnalysisEngine)
 
@@ -149,3 +149,42 @@ def test_any_part_can_be_replaced_in_one_line(container, part):
     with container.override(part, instance="double"):
         assert container.resolve(part) == "double"
     assert not any(each.live for key, each in container.registrations().items() if key in PARTS)
+
+
+@pytest.mark.parametrize("made_before", [True, False])
+def test_the_pool_of_the_set_up_follows_ollama_host(shared, monkeypatch, made_before):
+    """OLLAMA_HOST set in a live kernel, as %env does, is heeded after the set-up too, before and after the pool's first use."""
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:8")
+    monkeypatch.setenv("ANALYSIS_KIT_OLLAMA_POOL_SIZE", "3")
+    reset_settings()
+    try:
+        setup_default_services()
+        if made_before:
+            assert get_pool(max_overflow=7).hosts == ("http://127.0.0.1:8",)
+        monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
+        pool = get_pool()
+        assert pool.hosts == ("http://127.0.0.1:9",)
+        assert (pool.pool_size, pool.max_overflow) == (3, 7 if made_before else 2)
+        assert get_pool() is pool
+        assert get_pool(pool_size=5) is pool
+        assert get_pool().pool_size == 5
+        monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:8")
+        assert get_pool().hosts == ("http://127.0.0.1:8",)
+    finally:
+        reset_settings()
+
+
+def test_hosts_that_the_settings_of_a_set_up_name_are_kept(shared, monkeypatch):
+    """A host given by ``settings=``, or by a pool of one's own, holds, whatever OLLAMA_HOST becomes."""
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:8")
+    try:
+        setup_default_services(settings=Settings(OLLAMA_HOST="127.0.0.1:7"))
+        monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
+        pool = get_pool()
+        assert pool is get_container().resolve(OllamaConnectionPool)
+        assert pool.hosts == ("http://127.0.0.1:7",)
+        own = OllamaConnectionPool(hosts="127.0.0.1:6")
+        get_container().register_singleton(OllamaConnectionPool, instance=own)
+        assert get_pool() is own
+    finally:
+        reset_settings()

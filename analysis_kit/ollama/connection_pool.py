@@ -107,6 +107,7 @@ class OllamaConnectionPool:
         whole("max_waiting", 0 if max_waiting is None else max_waiting, least=0)
         self.name = name
         self.hosts = resolve_hosts(hosts)
+        self.named = hosts is not None  # else they are those that OLLAMA_HOST was
         self.recycle_after = recycle_after
         self._max_age_s = seconds("max_age_s", max_age_s)
         self._pre_ping = pre_ping

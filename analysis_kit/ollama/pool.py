@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import threading
 from typing import Any
 
@@ -40,7 +41,7 @@ def get_pool(
     **options
         Other arguments of `OllamaConnectionPool`. Where one differs from what the live pool was made with, a new pool
         takes its place; who uses the old one may finish. So it is where the pool was shut down, and where OLLAMA_HOST
-        has changed and no hosts were named; one INFO record says so.
+        has changed and no hosts were named, also for a registered pool; one INFO record says so.
 
     Raises
     ------
@@ -62,8 +63,11 @@ def get_pool(
     given = {name: value for name, value in sizes.items() if value is not None}
     registered: OllamaConnectionPool | None = get_container().find(OllamaConnectionPool)
     if registered is not None and not registered.closed:
-        _change(registered, given)
-        return registered
+        if registered.named or registered.hosts == resolve_hosts(None):
+            _change(registered, given)
+            return registered
+        if not options:
+            options = {"model": registered.model}  # as it in all but the hosts, and the key that is for them
     if options.get("hosts") is None:
         options.pop("hosts", None)
     else:
@@ -71,12 +75,12 @@ def get_pool(
     if registered is not None and not options:
         # its hosts were somebody's choice: another server than those would be a silent substitute
         options = {"hosts": registered.hosts, "api_key": registered.keys, "model": registered.model}
-        given = {**{name: getattr(registered, name) for name in sizes}, **given}
     with _lock:
         live, before = _shared, None
         if live is None or live.closed or not _still_meant(live, options):
             before = registered if live is None else live
-            live = _shared = _made(live, given, options)
+            as_before = {} if registered is None else {name: getattr(registered, name) for name in sizes}
+            live = _shared = _made(live, {**as_before, **given}, options)
             given = {}
     if before is not None:
         _log.info(
@@ -150,4 +154,11 @@ def _change(pool: OllamaConnectionPool, given: dict[str, Any]) -> None:
     _log.info("the live pool %r was changed: %s", pool.name, said, extra={"pool": pool.name, **changed})
 
 
+def _after_fork_in_child() -> None:
+    global _lock  # noqa: PLW0603 - another thread may have held it, which is not here
+    _lock = threading.Lock()
+
+
 atexit.register(reset_pool)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

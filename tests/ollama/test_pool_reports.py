@@ -25,7 +25,8 @@ from analysis_kit.errors import (
     PoolError,
     PoolTimeoutError,
 )
-from analysis_kit.ollama.pool import OllamaConnectionPool
+from analysis_kit.ollama import pool as pool_module
+from analysis_kit.ollama.pool import OllamaConnectionPool, get_pool
 from analysis_kit.retry import call_with_retry
 
 NOWHERE = "127.0.0.1:9"
@@ -478,6 +479,44 @@ def test_C8_a_fork_inside_the_block_shares_no_connection(make, fake):
         assert os.waitpid(pid, 0)[1] == 0
     assert fake.connections == 2
     assert quiet(pool)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+def test_C8_a_fork_while_other_threads_are_in_the_pool_hangs_nowhere(fake):
+    """C8: locks that other threads held at the fork are free in the child, and their places in the queue gone."""
+    shared = get_pool(1, 0, hosts=fake.url, model="fake")
+    waiting = threading.Thread(target=call, args=(shared,))
+    locked, go = threading.Event(), threading.Event()
+
+    def hold_the_locks():
+        with pool_module._lock, shared.queue.lock, shared.members[0]._lock:
+            locked.set()
+            go.wait(30)
+
+    holder = threading.Thread(target=hold_the_locks)
+    lease = shared.get_connection()
+    with lease:
+        waiting.start()
+        wait_for(lambda: len(shared.queue.waiters) == 1)
+        holder.start()
+        locked.wait(10)
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                signal.alarm(20)
+                lease.__exit__(None, None, None)
+                same = get_pool()
+                status = 0 if same is shared and call(same, timeout=1) == "ok" and quiet(same) else 2
+            finally:
+                os._exit(status)
+        status = os.waitpid(pid, 0)[1]
+        go.set()
+        holder.join(10)
+    waiting.join(10)
+    assert status == 0
+    assert quiet(shared)
 
 
 def test_a_process_with_slots_held_and_callers_waiting_ends(fake):
