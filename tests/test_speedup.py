@@ -13,7 +13,13 @@ import pytest
 from fakes.ollama import FakeOllama, Play
 
 from analysis_kit import cancellation
-from analysis_kit.errors import AnalysisError, ConfigurationError, InsufficientDataError
+from analysis_kit.errors import (
+    AnalysisError,
+    ConfigurationError,
+    InsufficientDataError,
+    OllamaError,
+    ServerBusyError,
+)
 from analysis_kit.frames import SPEEDUP_COLUMNS, frame
 from analysis_kit.speedup import fit_speedup, measure_speedup, probe_slots
 from analysis_kit.speedup.probe import concurrency
@@ -371,10 +377,56 @@ def test_probe_refuses_a_server_without_durations():
             probe_slots(fake.url)
 
 
-def test_probe_needs_two_requests():
-    """One request overlaps with nothing."""
-    with pytest.raises(ConfigurationError, match="at least 2"):
-        probe_slots("127.0.0.1:9", max_slots=1)
+@pytest.mark.parametrize("wrong", [1, 0, -3, True, 2.5, "4", None, float("nan")])
+def test_probe_needs_two_requests(wrong):
+    """One request overlaps with nothing, and what is no number of requests, or of tokens, is refused by name."""
+    with pytest.raises(ConfigurationError, match="max_slots must be a whole number of at least 2"):
+        probe_slots("127.0.0.1:9", max_slots=wrong)
+    if wrong is True or wrong != 1:
+        with pytest.raises(ConfigurationError, match="num_predict="):
+            probe_slots("127.0.0.1:9", num_predict=wrong)
+
+
+def test_probe_takes_a_refusal_for_what_did_not_run():
+    """A server that refuses what it cannot run at once shows its slots too; one that refuses all is its own error."""
+    runs = Play(text="one two " * 12, delay_s=0.1)
+    busy = Play(status=503, body={"error": "server busy"})
+    with FakeOllama(slots=8) as fake:
+        fake.script("/api/generate", *[runs] * 5, busy, busy, runs, runs, busy, busy)
+        probe = probe_slots(fake.url)
+        assert (probe.slots, probe.high) == (2, 2)
+        assert "refused 4 requests as busy" in probe.note
+        fake.script("/api/generate", *[busy] * 20)
+        with pytest.raises(ServerBusyError, match="server busy"):
+            probe_slots(fake.url)
+
+
+def test_probe_is_not_taken_in_by_a_cache():
+    """Figures of another request, longer than this one took, tell nothing; and no prompt is sent twice."""
+    old = {"eval_duration": 2 * 10**9, "total_duration": 3 * 10**9}
+    with FakeOllama(slots=8, answer=lambda _: Play(text="one two", fields=old)) as fake:
+        with pytest.raises(InsufficientDataError, match="a cache answers"):
+            probe_slots(fake.url)
+    with FakeOllama(slots=2, answer="one two " * 12, delay_s=0.02) as fake:
+        probe_slots(fake.url)
+        prompts = [request.json["prompt"] for request in fake.asked("/api/generate")]
+    assert len(prompts) == len(set(prompts))
+
+
+def test_probe_says_when_requests_are_too_short_to_tell():
+    """Requests that run for microseconds hardly overlap; the answer says so instead of looking sure."""
+    short = {"eval_duration": 1000, "prompt_eval_duration": 1000, "total_duration": 3000}
+    with FakeOllama(slots=8, answer=lambda _: Play(text="one two", fields=short)) as fake:
+        assert "too short to tell" in probe_slots(fake.url).note
+
+
+def test_probe_ends_with_the_error_of_a_server_that_fails():
+    """A server that breaks off is its typed error, and no request is left running."""
+    with FakeOllama(slots=4, answer="one two " * 12, delay_s=0.05) as fake:
+        fake.script("/api/generate", Play(text="x"), Play(status=500, body={"error": "out of memory"}))
+        with pytest.raises(OllamaError, match="out of memory"):
+            probe_slots(fake.url)
+        fake.until(lambda: fake.running == 0 and fake.open_connections == 0)
 
 
 @pytest.mark.parametrize(
