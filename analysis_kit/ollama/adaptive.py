@@ -107,7 +107,8 @@ class AdaptiveLimit:
         with self._lock:
             now = self._step(-1)
             if not ok:
-                self._settle(self._limit // 2)
+                if mark.limit == self._limit:  # those sent before the last change are answered by it already
+                    self._settle(self._limit // 2)
                 return
             elapsed_s = now - mark.at_s
             if elapsed_s <= 0 or mark.limit != self._limit:

@@ -22,8 +22,9 @@ class Cap:
 
     @property
     def limit(self) -> int:
-        """Units that may run at once; at least 1, at most what the pool can hold."""
-        found = sum(host.limit.limit for host in self._hosts)
+        """Units that may run at once on the hosts that are up; at least 1, at most what the pool can hold."""
+        up = [host for host in self._hosts if host.up] or self._hosts
+        found = sum(host.limit.limit for host in up)
         return max(1, min(found, self._queue.size + self._queue.overflow))
 
     def started(self) -> None:

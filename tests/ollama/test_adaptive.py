@@ -114,6 +114,18 @@ def test_a_refusal_halves_the_cap(monkeypatch):
     assert server.cap.limit == 1
 
 
+def test_a_burst_of_refusals_is_one_refusal(monkeypatch):
+    """Requests that were sent together and fail together halve the cap once, and it finds back to where it was."""
+    server = Simulated(monkeypatch, 16)
+    server.run(400)
+    before = server.cap.limit
+    for mark in [server.cap.started() for _ in range(before)]:
+        server.cap.finished(mark, ok=False)
+    assert server.cap.limit == before // 2
+    server.run(1200)
+    assert server.cap.limit >= 14
+
+
 def test_a_host_that_is_not_filled_keeps_its_cap(monkeypatch):
     """A few requests at a time say nothing about more, and what was cancelled says nothing at all."""
     server = Simulated(monkeypatch, 16)

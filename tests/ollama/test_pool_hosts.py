@@ -517,6 +517,19 @@ def test_a_request_that_moves_leaves_its_hosts_key_behind(make, fault):
             assert {request.headers.get("authorization") for request in first.requests} == {"Bearer one"}
 
 
+def test_the_cap_counts_the_hosts_that_are_up(lab, make):
+    """What a host could do that is set aside is not asked of the others; with none up the cap stays a number."""
+    pool = make(lab, 32, 0)
+    cap = pool.limit_for()
+    assert cap.limit == 12
+    pool.members[0].fail(OllamaError("gone"))
+    assert cap.limit == 8
+    for host in pool.members[1:]:
+        host.fail(OllamaError("gone"))
+    assert cap.limit == 12
+    assert call(pool).text == "ok"
+
+
 def test_the_html_shows_every_host(lab, make):
     """A host that was set aside is shown with its last failure."""
     pool = make(lab[:2])
