@@ -57,6 +57,7 @@ class Staff:
         self.rate_limit = rate_limit
         self._executor = executor
         self._cap = cap
+        self._pools_cap: Cap | None = None  # where none was given: that of the pool at the time of the run
         self._limiter = None if rate_limit is None else RateLimit(rate_limit)
         self._slots = Slots(self._limit, moving=self.max_workers == "auto")
         self._lock = threading.Lock()  # guards the four below
@@ -129,6 +130,7 @@ class Staff:
 
     def _begin(self, terms: Terms, token: CancelToken | None) -> Run:
         self._forget_parent()
+        self._pools_cap = None
         context = contextvars.copy_context()
         context.run(_inside.set, (*_inside.get(), self._slots))
         context.run(retry.new_scope)
@@ -192,11 +194,12 @@ class Staff:
     def _limit(self) -> int:
         if self.max_workers != "auto":
             return self.max_workers
-        if self._cap is None:
+        cap = self._cap or self._pools_cap
+        if cap is None:
             from analysis_kit.ollama.pool import get_pool
 
-            self._cap = get_pool().limit_for()
-        return self._cap.limit
+            cap = self._pools_cap = get_pool().limit_for()
+        return cap.limit
 
     def _forget_parent(self) -> None:
         """Start clean in a forked child: the parent's threads, runs and processes are not here."""

@@ -14,6 +14,7 @@ from analysis_kit import events
 from analysis_kit.cancellation import current_token
 from analysis_kit.engine.engine import AsyncAnalysisEngine, Task
 from analysis_kit.errors import AnalysisError
+from analysis_kit.ollama.pool import get_pool, reset_pool
 
 SECTIONS = {f"section {number}": "x" * number for number in (3, 1, 2, 9, 5, 4, 8, 7, 6, 10)}
 
@@ -413,6 +414,39 @@ def test_auto_follows_the_cap():
     run(AsyncAnalysisEngine("auto", cap=cap).run_tasks(tasks))
     assert seen[0] == (1, 1)
     assert max(count for _, count in seen) == 2
+
+
+def test_auto_asks_the_pool_of_the_time_of_the_run():
+    """An engine that is kept from cell to cell follows the process-wide pool, also where another has taken its place."""
+    engine = AsyncAnalysisEngine("auto")
+    seen = []
+
+    def one(pool_size):
+        get_pool(pool_size, 0, hosts=f"127.0.0.1:{pool_size}")
+        lock, now = threading.Lock(), 0
+        together = threading.Barrier(pool_size)
+
+        def analyze(text):
+            nonlocal now
+            with lock:
+                now += 1
+                seen.append((pool_size, now))
+            together.wait(10)
+            with lock:
+                now -= 1
+
+        run(engine.analyze_sections_parallel({str(n): "x" for n in range(3 * pool_size)}, analyze))
+
+    try:
+        for pool_size in (1, 3, 2):
+            one(pool_size)
+    finally:
+        reset_pool()
+    assert {size: max(count for each, count in seen if each == size) for size in (1, 2, 3)} == {
+        1: 1,
+        2: 2,
+        3: 3,
+    }
 
 
 def test_repr_says_what_it_is_doing():
