@@ -343,6 +343,7 @@ class OllamaConnectionPool:
         self.queue.close(error)
         if not self.queue.drained(within_s):
             for slot in tuple(self.queue.slots):
+                slot.client.calls.watcher = GivenBack(slot.host.name, error)
                 slot.client.calls.abort(error)
 
     def retire(self) -> None:

@@ -7,6 +7,7 @@ one of the two sees the other.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
 import time
@@ -161,7 +162,7 @@ class SlotQueue:
             return slot or waiter.got or self._made(), 0.0
         began = time.monotonic()
         token = current_token.get()
-        limit_s = self._limit_s(token) if timeout_s is None else timeout_s
+        limit_s = self._limit_s(token, None) if timeout_s is None else timeout_s
         try:
             if token is None:
                 self._await(waiter, limit_s)
@@ -186,7 +187,7 @@ class SlotQueue:
             return slot or waiter.got or self._made(), 0.0
         began = time.monotonic()
         token = current_token.get()
-        limit_s = self._limit_s(token) if timeout_s is None else timeout_s
+        limit_s = self._limit_s(token, asyncio.current_task()) if timeout_s is None else timeout_s
         try:
             for part_s in self._parts(limit_s):
                 if await waiter.wait_async(part_s, token):
@@ -332,12 +333,14 @@ class SlotQueue:
                 self._less()
             self.settle()
 
-    def _limit_s(self, token: CancelToken | None) -> float:
+    def _limit_s(self, token: CancelToken | None, task: object) -> float:
         """Return the seconds that a caller waits who says nothing; -1 for as long as its token lets it."""
-        # A run bounds its units itself. But a thread that waits while it holds a slot may be waiting for itself.
-        if token is not None and all(slot.holder != threading.get_ident() for slot in self.held):
-            return -1
-        return self.timeout_s
+        # A run bounds its units itself. But a thread or task that waits while it holds a slot may be waiting for itself.
+        if token is None:
+            return self.timeout_s
+        me = threading.get_ident()
+        own = (slot.holder == me if task is None else slot.task is task for slot in self.held)
+        return self.timeout_s if any(own) else -1
 
     def _last_idle(self) -> Slot | None:
         if self.idle:

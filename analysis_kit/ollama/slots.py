@@ -52,6 +52,7 @@ class Slot:
         "move_to",
         "operation",
         "since",
+        "task",
         "use_s",
         "uses",
         "wait_s",
@@ -70,7 +71,8 @@ class Slot:
         self.wait_s = 0.0  # that callers waited for it
         self.longest_wait_s = 0.0
         self.since = math.nan  # monotonic time of the checkout; NaN while nobody holds it
-        self.holder = 0
+        self.holder = 0  # the thread
+        self.task: object = None  # and the task on its loop, where that took it
         self.operation: tuple[str, str] | str = ""
         self.leaked = False
 
@@ -116,20 +118,21 @@ class Slot:
 
 
 class GivenBack:
-    """Watches a client whose slot has gone on with another: it may ask nothing more."""
+    """Watches a client that may ask nothing more: its slot has gone on with another, or its pool was shut down."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, error: PoolError | None = None) -> None:
         self._host = host
+        self._error = error
 
     def asks(self, path: str, model: str) -> None:
         """Refuse the request."""
         del path, model
-        raise given_back(self._host)
+        raise self._error or given_back(self._host)
 
     def started(self, path: str, model: str) -> object:
         """Refuse the request."""
         del path, model
-        raise given_back(self._host)
+        raise self._error or given_back(self._host)
 
     def finished(self, mark: object, reply: Reply | None, error: BaseException | None) -> None:
         """Note nothing: the slot's own figures were kept by the slot."""
@@ -278,6 +281,7 @@ class Lease:
             if self._model is not None:
                 slot.client.model = self._pool.model
             slot.leaked = False
+            slot.task = None
             slot.uses += 1
             slot.use_s += used_s
             if used_s > slot.longest_s:  # noqa: PLR1730 - max() costs four times as much
@@ -293,6 +297,7 @@ class Lease:
             slot, self.wait_s = await pool.queue.wait_async(self._timeout_s)
         if not pool.plain:
             slot = await pool.prepare_async(slot, self._model)
+        slot.task = asyncio.current_task()
         return self._take(slot)
 
     async def __aexit__(

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fakes.ollama import FakeOllama, Play
 
+from analysis_kit.cancellation import CancelToken, current_token
 from analysis_kit.errors import (
     ConfigurationError,
     OllamaUnreachableError,
@@ -394,6 +395,49 @@ def test_a_wait_that_wait_for_gives_up_leaves_the_queue(make):
     asyncio.run(main())
     assert quiet(pool)
     assert call(pool, timeout=1) == "ok"
+
+
+def test_tasks_of_a_run_wait_for_one_another_as_threads_do(make):
+    """In a run a task waits as long as it takes for the slot of another on its loop; one that holds a slot is bounded."""
+    pool = make(1, 0, timeout=0.02)
+
+    async def main():
+        current_token.set(CancelToken())
+        held, go = asyncio.Event(), asyncio.Event()
+
+        async def hold():
+            async with pool.acquire():
+                held.set()
+                await go.wait()
+
+        async def wait():
+            async with pool.acquire():
+                with pytest.raises(PoolTimeoutError):
+                    await pool.acquire().__aenter__()
+
+        holder = asyncio.ensure_future(hold())
+        await held.wait()
+        waiter = asyncio.ensure_future(wait())
+        assert not (await asyncio.wait([waiter], timeout=0.2))[0]
+        go.set()
+        await asyncio.gather(holder, waiter)
+
+    asyncio.run(main())
+    assert quiet(pool)
+
+
+def test_a_holder_asks_nothing_more_after_a_shutdown(make, fake):
+    """Who holds a slot when the pool is shut down gets PoolClosedError from the next call too, and gives back as ever."""
+    pool = make(2, 0)
+    with pool.get_connection() as client:
+        assert client.generate("x").text == "ok"
+        pool.shutdown()
+        for ask in (lambda: client.generate("x"), client.tags, lambda: client.embed("x", "fake")):
+            with pytest.raises(PoolClosedError, match="shut down"):
+                ask()
+    assert len(fake.requests) == 1
+    assert pool.get_stats()["open_slots"] == 0
+    fake.until(lambda: fake.open_connections == 0)
 
 
 # time
