@@ -8,7 +8,9 @@ import gc
 import logging
 import math
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -27,6 +29,7 @@ from analysis_kit.errors import (
     PoolTimeoutError,
 )
 from analysis_kit.ollama import pool as pool_module
+from analysis_kit.ollama.lost import take_back
 from analysis_kit.ollama.pool import OllamaConnectionPool, get_pool
 from analysis_kit.retry import call_with_retry
 
@@ -590,3 +593,121 @@ print("end", flush=True)
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
     fake.until(lambda: fake.open_connections == 0)
+
+
+# cases, through the whole pool
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize("hosts", [1, 2])
+@pytest.mark.parametrize(
+    ("path", "ask"),
+    [
+        ("/api/generate", lambda client: client.generate("x").text),
+        ("/api/generate", lambda client: "".join(piece.text for piece in client.generate("x", stream=True))),
+        ("/api/chat", lambda client: client.chat([{"role": "user", "content": "x"}]).text),
+        ("/api/embed", lambda client: client.embed("x", "fake").vectors),
+        ("/api/tags", lambda client: client.tags()),
+    ],
+)
+def test_C2_a_slots_kept_connection_that_was_closed_costs_one_replay(fake, reset, hosts, path, ask):
+    """C2: on every endpoint a dropped request is sent once more to the same host, which is not blamed for it."""
+    with FakeOllama() as other:
+        pool = OllamaConnectionPool(1, 0, hosts=[fake.url, other.url][:hosts], model="fake")
+        call(pool)
+        before = len(fake.requests)
+        fake.script(path, Play(drop=True, reset=reset))
+        with pool.get_connection() as client:
+            assert ask(client)
+        assert [request.path for request in fake.requests[before:]] == [path, path]
+        assert [host["failed"] for host in pool.get_stats()["hosts"]] == [0] * hosts
+        assert pool.get_stats()["discarded"] == 0
+        pool.shutdown()
+
+
+def test_C4_tasks_cancelled_while_they_connect_lose_no_slot(make):
+    """C4: against a server that takes no connection, 20 cancelled calls leave both slots free, each at once."""
+    with socket.socket() as full, contextlib.ExitStack() as stack:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(3):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        pool = make(2, 0, hosts=f"127.0.0.1:{full.getsockname()[1]}", connect_timeout_s=60)
+
+        async def use(token):
+            async with pool.acquire() as client:
+                started.set()
+                current_token.set(token)
+                await asyncio.to_thread(client.generate, "x")
+
+        async def main():
+            for _ in range(20):
+                started.clear()
+                token = CancelToken()
+                task = asyncio.ensure_future(use(token))
+                await asyncio.to_thread(started.wait, 10)
+                token.cancel()
+                task.cancel()
+                assert isinstance(
+                    (await asyncio.gather(task, return_exceptions=True))[0], asyncio.CancelledError
+                )
+
+        started = threading.Event()
+        asyncio.run(asyncio.wait_for(main(), 30))
+        assert quiet(pool)
+
+
+def test_any_resize_at_any_time_keeps_the_count(make):
+    """Hundreds of sizes while eight threads come and go: no error, nothing lost, and the last size holds."""
+    pool = make(2, 1, hosts=NOWHERE, timeout=30)
+    stop, errors, chance = threading.Event(), [], random.Random(7)
+
+    def work():
+        try:
+            while not stop.is_set():
+                with pool.get_connection():
+                    pass
+        except BaseException as exc:
+            errors.append(exc)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for _ in range(500):
+        pool.resize(chance.randint(1, 6), max_overflow=chance.randint(0, 3))
+        stats = pool.get_stats()
+        assert min(stats["open_slots"], stats["active_connections"], stats["available_connections"]) >= 0
+    stop.set()
+    for thread in threads:
+        thread.join(30)
+    assert errors == []
+    pool.resize(2, max_overflow=0)
+    stats = pool.get_stats()
+    assert stats["open_slots"] == len(pool.queue.idle) <= 2
+    assert (stats["active_connections"], stats["waiting"], stats["leaked"]) == (0, 0, 0)
+
+
+def test_looking_for_lost_slots_takes_none_that_is_on_its_way(make):
+    """Ten thousand looks while eight threads take and return as fast as they can find nothing."""
+    pool = make(3, 2, hosts=NOWHERE, timeout=30)
+    stop, errors = threading.Event(), []
+
+    def work():
+        try:
+            while not stop.is_set():
+                with pool.get_connection():
+                    pass
+        except BaseException as exc:
+            errors.append(exc)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for _ in range(10_000):
+        take_back(pool)
+    stop.set()
+    for thread in threads:
+        thread.join(30)
+    assert errors == []
+    assert pool.get_stats()["leaked"] == 0
+    assert quiet(pool)
