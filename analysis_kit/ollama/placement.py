@@ -92,7 +92,8 @@ class Placement:
                 host.out += 1
                 slot.host = host
         if host is None:
-            if not any(each.up for each in self._members):
+            # one that has answered, if only with a failure, speaks for itself
+            if not (last and error.status) and not any(each.up for each in self._members):
                 raise nobody(self._members, None) from error
             return None
         facts = {"host": host.name, "model": model, "error": str(error)}

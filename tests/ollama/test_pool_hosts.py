@@ -14,6 +14,7 @@ from analysis_kit.errors import (
     ModelNotFoundError,
     OllamaError,
     OllamaUnreachableError,
+    ServerBusyError,
     StreamBrokenError,
 )
 from analysis_kit.ollama import balance
@@ -288,6 +289,17 @@ def test_hosts_that_die_during_a_request_are_one_error_with_each_ones_failure(la
         for fake in lab[:2]:
             fake.start()
     assert call(pool).text == "ok"
+
+
+@pytest.mark.parametrize(("status", "kind"), [(503, ServerBusyError), (500, OllamaError)])
+def test_hosts_that_answer_with_failures_are_not_called_unreachable(lab, make, status, kind):
+    """Where both hosts of a request refuse it the error is the last one's own, with status and words."""
+    pool = make(lab[:2])
+    for fake in lab[:2]:
+        fake.script("/api/generate", Play(status=status, body={"error": "no memory"}))
+    with pytest.raises(kind, match="no memory") as caught:
+        call(pool)
+    assert (type(caught.value), caught.value.status) == (kind, status)
 
 
 def test_a_model_that_was_pulled_meanwhile_is_found_at_once(lab, make):
