@@ -56,6 +56,8 @@ def take_back(pool: OllamaConnectionPool) -> None:
                 slot.host.out -= pool.placement.many
             pool.counts["leaked"] += not slot.leaked
             queue.end(slot)
+        short = queue.total - len(queue.slots) - len(queue.leaves)
+        queue.total -= short  # leaves that were lost before their slot was made
         if lost and pool.placement.many and len(queue.idle) == queue.total:
             for host in pool.members:
                 host.out = 0
@@ -68,5 +70,5 @@ def take_back(pool: OllamaConnectionPool) -> None:
             facts,
             extra=facts,
         )
-    if lost:
+    if lost or short:
         queue.settle()

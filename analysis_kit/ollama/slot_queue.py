@@ -11,6 +11,7 @@ import asyncio
 import math
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 
@@ -69,7 +70,10 @@ class SlotQueue:
         self.idle: deque[Slot] = deque()
         self.waiters: deque[Waiter] = deque()
         self.slots: set[Slot] = set()
-        self.total = 0
+        self.total = 0  # slots, and leaves to make one
+        self.leaves: weakref.WeakSet[Waiter] = (
+            weakref.WeakSet()
+        )  # who has leave, and has not made its slot yet
         self.keeps = True  # what comes back; else it ends then
         self.closed = False
         self.waits = self.timeouts = self.made = 0
@@ -123,9 +127,12 @@ class SlotQueue:
                     break
                 self.total += slot is None
                 waiter = self.waiters.popleft()
+                if slot is None:
+                    self.leaves.add(waiter)
                 if waiter.give(slot):
                     waiter.got, waiter.ready = None, False
                     if slot is None:
+                        self.leaves.discard(waiter)
                         self.total -= 1
                     else:
                         self.idle.append(slot)
@@ -159,7 +166,7 @@ class SlotQueue:
         waiter = Waiter()
         slot = self._join(waiter)
         if slot is not None or waiter.ready:
-            return slot or waiter.got or self._made(), 0.0
+            return slot or waiter.got or self._made(waiter), 0.0
         began = time.monotonic()
         token = current_token.get()
         limit_s = self._limit_s(token, None) if timeout_s is None else timeout_s
@@ -184,7 +191,7 @@ class SlotQueue:
         waiter = AsyncWaiter()
         slot = self._join(waiter)
         if slot is not None or waiter.ready:
-            return slot or waiter.got or self._made(), 0.0
+            return slot or waiter.got or self._made(waiter), 0.0
         began = time.monotonic()
         token = current_token.get()
         limit_s = self._limit_s(token, asyncio.current_task()) if timeout_s is None else timeout_s
@@ -250,6 +257,8 @@ class SlotQueue:
         """Begin anew in a forked child; return the slots of threads that are not here."""
         self.lock = threading.Lock()
         self.waiters.clear()
+        self.leaves.clear()
+        self.total = len(self.slots)
         mine = threading.get_ident()
         gone = [slot for slot in self.held if slot.holder != mine]
         for slot in gone:
@@ -268,6 +277,7 @@ class SlotQueue:
                     return slot
                 if self.total < self.size + self.overflow:
                     self.total += 1
+                    self.leaves.add(waiter)
                     waiter.give(None)
                     return None
             if self.max_waiting is not None and len(self.waiters) >= self.max_waiting:
@@ -299,18 +309,20 @@ class SlotQueue:
                 self.longest_wait_s = max(self.longest_wait_s, waited_s)
             self._late(waited_s)
             raise PoolTimeoutError(self._full(waited_s if limit_s < 0 else limit_s))
-        return waiter.got or self._made()
+        return waiter.got or self._made(waiter)
 
-    def _made(self) -> Slot:
+    def _made(self, waiter: Waiter) -> Slot:
         try:
             slot = self._make()
         except BaseException:
             with self.lock:
+                self.leaves.discard(waiter)
                 self._less()
             self.settle()
             raise
         with self.lock:
             self.slots.add(slot)
+            self.leaves.discard(waiter)
             self.made += 1
         if self.closed:
             self.free(slot)
@@ -330,6 +342,7 @@ class SlotQueue:
             self.free(waiter.got)
         elif waiter.ready:
             with self.lock:
+                self.leaves.discard(waiter)
                 self._less()
             self.settle()
 
