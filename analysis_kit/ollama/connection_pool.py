@@ -174,7 +174,6 @@ class OllamaConnectionPool:
         """Whether it was shut down."""
         return self.queue.closed
 
-    # taking and giving back
     def get_connection(
         self, *, timeout: float | None = None, model: str | None = None, operation: str = ""
     ) -> Lease:
@@ -307,12 +306,10 @@ class OllamaConnectionPool:
         """
         members = [each for each in self.members if host is None or each.name == parse_host(host)]
         if not members:
-            raise ConfigurationError(
-                f"the pool {self.name!r} has no host {host!r}; it has {', '.join(self.hosts)}"
-            )
+            known = ", ".join(self.hosts)
+            raise ConfigurationError(f"the pool {self.name!r} has no host {host!r}; it has {known}")
         return pool_view.Cap(self.queue, members)
 
-    # life
     def resize(self, pool_size: int | None = None, *, max_overflow: int | None = None) -> None:
         """Change the size while live: waiters are served at once, surplus slots closed as they come back."""
         size = self.pool_size if pool_size is None else pool_size
