@@ -121,7 +121,8 @@ def test_interrupt_over_a_function_that_blocks(kernel):
         """
     )
     assert printed.startswith("started\n")
-    assert printed.endswith("KeyboardInterrupt")
+    # where the interrupt met a task of the kernel itself, its traceback comes last
+    assert printed.rstrip().endswith("KeyboardInterrupt")
     assert "tone on 'one'" in printed
     assert kernel.run("print(gate.is_set(), len(ours())); gate.set()") == "False 2\n"
     assert (
