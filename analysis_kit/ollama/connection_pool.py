@@ -233,7 +233,7 @@ class OllamaConnectionPool:
     def _make(self) -> Slot:
         host = self.members[0]
         slot = Slot(self._client_for(host), host, self.placement.move)
-        self._fresh(slot)
+        self._fresh(slot, slot.client)
         return slot
 
     def _client_for(self, host: Host) -> OllamaClient:
@@ -242,10 +242,10 @@ class OllamaConnectionPool:
         client.calls.key_for = lambda base_url: api_key_for(base_url, keys.get(base_url))
         return client
 
-    def _fresh(self, slot: Slot) -> None:
+    def _fresh(self, slot: Slot, client: OllamaClient) -> None:
         now = time.monotonic()
-        slot.client.calls.watcher = slot
-        slot.client.calls.most_kept = 1
+        client.calls.watcher, client.calls.most_kept = slot, 1
+        slot.client = client
         slot.worn_at = slot.uses + self.recycle_after
         slot.expires = now + self._max_age_s * random.uniform(1 - _JITTER, 1)  # noqa: S311 - spreads, hides nothing
         self.look_at = min(self.look_at, now + self._leak_after_s)
@@ -259,8 +259,7 @@ class OllamaConnectionPool:
     def _connect(self, slot: Slot, host: Host) -> None:
         old, gone = slot.client, slot.host.name
         slot.host = host
-        slot.client = self._client_for(host)
-        self._fresh(slot)
+        self._fresh(slot, self._client_for(host))
         old.calls.watcher = GivenBack(gone)
         old.calls.abort(given_back(gone))
         old.close()

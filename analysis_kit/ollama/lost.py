@@ -38,10 +38,14 @@ def unreachable(slots: tuple[Slot, ...]) -> list[Slot]:
         return []
     clients = tuple(slot.client for slot in slots)
     calls = tuple(client.calls for client in clients)
-    # beside the tuples: the queue's set and the client as its watcher; the slot, and `clients`; the client
     known = zip(_counts(slots), _counts(clients), _counts(calls), strict=True)
-    lost = (_ALONE + 2, _ALONE + 1, _ALONE + 1)
-    return [slot for slot, counts in zip(slots, known, strict=True) if counts == lost]
+    lost = []
+    for slot, call, counts in zip(slots, calls, known, strict=True):
+        # beside the tuples: the queue's set and the client, whose watcher it is once that is made; the slot; the client
+        owners = 1 + (call.watcher is slot), 1, 1
+        if counts == tuple(_ALONE + each for each in owners):
+            lost.append(slot)
+    return lost
 
 
 def take_back(pool: OllamaConnectionPool) -> None:
@@ -56,6 +60,7 @@ def take_back(pool: OllamaConnectionPool) -> None:
                 slot.host.out -= pool.placement.many
             pool.counts["leaked"] += not slot.leaked
             queue.end(slot)
+        queue.used_leave()
         short = queue.total - len(queue.slots) - len(queue.leaves)
         queue.total -= short  # leaves that were lost before their slot was made
         if lost and pool.placement.many and len(queue.idle) == queue.total:

@@ -71,9 +71,8 @@ class SlotQueue:
         self.waiters: deque[Waiter] = deque()
         self.slots: set[Slot] = set()
         self.total = 0  # slots, and leaves to make one
-        self.leaves: weakref.WeakSet[Waiter] = (
-            weakref.WeakSet()
-        )  # who has leave, and has not made its slot yet
+        # Who has leave, and has not made its slot yet; not a WeakSet, whose callbacks would swallow an interrupt.
+        self.leaves: list[weakref.ref[Waiter]] = []
         self.keeps = True  # what comes back; else it ends then
         self.closed = False
         self.waits = self.timeouts = self.made = 0
@@ -128,11 +127,11 @@ class SlotQueue:
                 self.total += slot is None
                 waiter = self.waiters.popleft()
                 if slot is None:
-                    self.leaves.add(waiter)
+                    self.leaves.append(weakref.ref(waiter))
                 if waiter.give(slot):
                     waiter.got, waiter.ready = None, False
                     if slot is None:
-                        self.leaves.discard(waiter)
+                        self.used_leave(waiter)
                         self.total -= 1
                     else:
                         self.idle.append(slot)
@@ -277,7 +276,7 @@ class SlotQueue:
                     return slot
                 if self.total < self.size + self.overflow:
                     self.total += 1
-                    self.leaves.add(waiter)
+                    self.leaves.append(weakref.ref(waiter))
                     waiter.give(None)
                     return None
             if self.max_waiting is not None and len(self.waiters) >= self.max_waiting:
@@ -316,18 +315,22 @@ class SlotQueue:
             slot = self._make()
         except BaseException:
             with self.lock:
-                self.leaves.discard(waiter)
+                self.used_leave(waiter)
                 self._less()
             self.settle()
             raise
         with self.lock:
             self.slots.add(slot)
-            self.leaves.discard(waiter)
+            self.used_leave(waiter)
             self.made += 1
         if self.closed:
             self.free(slot)
             raise PoolClosedError(f"the pool {self.name!r} was shut down; make a new one")
         return slot
+
+    def used_leave(self, waiter: Waiter | None = None) -> None:
+        """Strike out the leave of ``waiter``, and those of callers that are no more; under the lock."""
+        self.leaves = [leave for leave in self.leaves if leave() not in (None, waiter)]
 
     def _leave(self, waiter: Waiter, *, keep: bool) -> None:
         """Leave the queue; what the waiter has got already goes on to the next, unless it is to keep it."""
@@ -342,7 +345,7 @@ class SlotQueue:
             self.free(waiter.got)
         elif waiter.ready:
             with self.lock:
-                self.leaves.discard(waiter)
+                self.used_leave(waiter)
                 self._less()
             self.settle()
 

@@ -88,6 +88,7 @@ def quiet(pool):
 # slots that nobody can give back
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to threads on this platform")
 @pytest.mark.parametrize(("size", "overflow"), [(2, 0), (1, 1)])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_interrupts_at_any_step_of_a_checkout_lose_no_slot(make, size, overflow):
     """A thousand interrupts in a tight loop, two slots each round: whatever step they hit, both are there again."""
     pool = make(size, overflow, hosts=NOWHERE)
@@ -95,9 +96,12 @@ def test_interrupts_at_any_step_of_a_checkout_lose_no_slot(make, size, overflow)
     main, hits, armed, stop = threading.get_ident(), 0, [False], threading.Event()
 
     def shoot():
+        idle = 0
         while not stop.wait(0.0005):
-            if armed[0]:
-                armed[0] = False
+            idle += 1
+            # one that came within a callback of the garbage collector was swallowed there, and is sent again
+            if armed[0] or idle > 200:
+                armed[0], idle = False, 0
                 signal.pthread_kill(main, signal.SIGINT)
 
     shooter = threading.Thread(target=shoot)
