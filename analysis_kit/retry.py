@@ -1,10 +1,9 @@
 """Retries: `exponential_backoff_retry` and `call_with_retry`, on tenacity.
 
 What is worth repeating is decided by `is_transient`. Waits have full jitter (anything from 0 to ``base_s * 2**n``, at
-most ``max_wait_s``), so that many callers who failed together do not come back together; a server's Retry-After comes on
-top, within the same bound. A cancelled unit leaves its
-backoff at once. A retried call inside another retried call is not retried itself: the outer one decides, or three
-attempts would become nine. A `RetryBudget` bounds what retries may add up to when everything fails at the same time.
+most ``max_wait_s``), so that many callers who failed together do not come back together; a server's Retry-After comes
+on top, within the same bound. A cancelled unit leaves its backoff at once. A retried call inside another one is not
+retried itself, or three attempts would become nine. A `RetryBudget` bounds what retries may add up to when all fails.
 """
 
 from __future__ import annotations
@@ -186,7 +185,7 @@ class _Retry:
         exc = state.outcome.exception() if state.outcome is not None else None
         wait_s, kind = state.upcoming_sleep, type(exc).__name__
         _log.info(
-            "%s: attempt %d of %d failed (%s: %s); the next follows in %.2f s",
+            "%s: attempt %d of at most %d failed (%s: %s); the next follows in %.2f s",
             *(self.name, self.number, self.policy.max_attempts, kind, exc, wait_s),
             extra={
                 "operation": self.name,
@@ -205,9 +204,8 @@ class _Retry:
         if self.number > 1:
             exc.add_note(f"{self.name} gave up after {self.number} attempts in {took_s:.2f} s.")
         if self.refused:
-            exc.add_note(
-                f"{self.name} was not tried again: this process's retry budget is spent (too much fails at once)."
-            )
+            why = "this process's retry budget is spent (too much fails at once)"
+            exc.add_note(f"{self.name} was not tried again: {why}.")
 
 
 @dataclass(frozen=True, slots=True)

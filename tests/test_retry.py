@@ -456,7 +456,10 @@ def test_retries_are_logged_with_the_servers_words(caplog):
     with caplog.at_level(logging.INFO, logger="analysis_kit.retry"):
         decorated(Flaky(errors.ServerBusyError("maximum pending requests exceeded")))()
     [record] = caplog.records
-    assert "attempt 1 of 3 failed (ServerBusyError: maximum pending requests exceeded)" in record.getMessage()
+    assert (
+        "attempt 1 of at most 3 failed (ServerBusyError: maximum pending requests exceeded)"
+        in record.getMessage()
+    )
 
 
 def test_importing_is_light():

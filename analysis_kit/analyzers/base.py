@@ -21,9 +21,9 @@ from analysis_kit.ollama.pool import OllamaConnectionPool, get_pool
 from analysis_kit.results import Examined, Finding
 from analysis_kit.retry import call_with_retry, is_transient
 
-#: Attempts at one question; and at a server that is gone, since one that starts again takes some seconds (7.75 is the
-#: mean of the waits, 15.5 the most). For a server that stays away the retry budget soon ends them.
-_ATTEMPTS, _ATTEMPTS_TO_REACH = 3, 6
+#: Attempts that a server answers, if only with a failure; and attempts in all, since one that starts again is away for
+#: some seconds (their waits are 16 s together in the mean). Where it stays away the retry budget soon ends them.
+_ATTEMPTS, _ATTEMPTS_IN_ALL = 3, 7
 
 _IN_FLIGHT: InFlight[Examined] = InFlight()
 _INVISIBLE = re.compile(r"[\s\ufeff\u200b-\u200f\u2060\x00]+")
@@ -243,7 +243,7 @@ class BaseAnalyzer:
         return Examined(as_finding(self.ask(text), analyzer=self.name))
 
     def _fresh(self, text: str, sample: int) -> Examined:
-        attempts = 0
+        attempts = answered = 0
 
         def attempt() -> Examined:
             nonlocal attempts
@@ -251,7 +251,10 @@ class BaseAnalyzer:
             return self.inquire(text, sample)
 
         def again(exc: Exception) -> bool:
-            return is_transient(exc) and (attempts < _ATTEMPTS or isinstance(exc, OllamaUnreachableError))
+            nonlocal answered
+            away = isinstance(exc, OllamaUnreachableError)
+            answered += not away
+            return away or (is_transient(exc) and answered < _ATTEMPTS)
 
         started = time.perf_counter()
         try:
@@ -259,7 +262,7 @@ class BaseAnalyzer:
                 examined = (
                     attempt()
                     if self.kind == "rules"
-                    else call_with_retry(attempt, max_attempts=_ATTEMPTS_TO_REACH, retry_on=again)
+                    else call_with_retry(attempt, max_attempts=_ATTEMPTS_IN_ALL, retry_on=again)
                 )
         except AnswerError as exc:
             exc.analyzer, exc.attempts = self.name, attempts

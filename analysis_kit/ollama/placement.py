@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from analysis_kit.errors import OllamaError
+from analysis_kit.errors import OllamaError, OllamaTimeoutError
 from analysis_kit.ollama.balance import Host, choose, is_host_failure, look_at, nobody, revive
 from analysis_kit.ollama.client import connectable
 from analysis_kit.ollama.slot_queue import SlotQueue
@@ -92,8 +92,9 @@ class Placement:
                 host.out += 1
                 slot.host = host
         if host is None:
-            # one that has answered, if only with a failure, speaks for itself
-            if not (last and error.status) and not any(each.up for each in self._members):
+            # one that has answered, if only with a failure, and one that was too slow, speak for themselves
+            gone = error.status is None and not isinstance(error, OllamaTimeoutError)
+            if gone and not any(each.up for each in self._members):
                 raise nobody(self._members, None) from error
             return None
         facts = {"host": host.name, "model": model, "error": str(error)}

@@ -230,7 +230,7 @@ class Collector:
         last, text, thinking = self._last, self.text, clean("".join(self._thoughts))
         where = f"{self._host}, model {self._model!r}"
         if last is None:
-            if _loops(self._parts) or _loops(self._thoughts):
+            if _loops(self._parts or self._thoughts):
                 raise TruncatedAnswerError(
                     f"the model says the same over and over, and the server ended its answer ({where}, after {len(text)} "
                     "characters): another prompt, repeat_penalty or model may help, the same request will not",

@@ -23,8 +23,9 @@ from analysis_kit import (
 from analysis_kit.analyzers.inflight import InFlight
 from analysis_kit.cache import ResultCache
 from analysis_kit.cancellation import CancelToken, current_token
-from analysis_kit.errors import OllamaUnreachableError
+from analysis_kit.errors import OllamaUnreachableError, ServerBusyError
 from analysis_kit.monitor.monitor import PerformanceMonitor
+from analysis_kit.retry import RetryBudget
 
 GOOD = json.dumps({"label": "positive", "score": 0.5, "confidence": 0.9})
 
@@ -271,3 +272,28 @@ def test_a_label_against_its_score_is_flagged(parts):
         analyzer.pool.shutdown()
     assert (finding.label, finding.score) == ("positive", -1.0)
     assert "label and score disagree" in finding.flags
+
+
+def test_a_server_that_starts_again_and_is_busy_first_is_asked_on(monkeypatch):
+    """Refused connections do not count as the three answers that one question may have; a third failing answer ends it."""
+    monkeypatch.setattr("analysis_kit.cancellation.sleep", lambda _seconds: None)
+    monkeypatch.setattr("analysis_kit.retry.shared_budget", RetryBudget())
+    away, busy = OllamaUnreachableError("refused"), ServerBusyError("loading")
+
+    def asked(*said):
+        answers = iter(said)
+
+        class Fickle(BaseAnalyzer):
+            def ask(self, text):
+                answer = next(answers)
+                if isinstance(answer, Exception):
+                    raise answer
+                return answer
+
+        return Fickle().analyze(f"the server was {said}")
+
+    assert asked(away, away, away, busy, busy, {"score": 0.5}) is not None
+    with pytest.raises(ServerBusyError):
+        asked(busy, away, busy, away, busy, {"score": 0.5})
+    with pytest.raises(OllamaUnreachableError):
+        asked(*[away] * 7, {"score": 0.5})

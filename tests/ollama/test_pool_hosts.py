@@ -13,6 +13,7 @@ from analysis_kit.cancellation import CancelToken, current_token
 from analysis_kit.errors import (
     ModelNotFoundError,
     OllamaError,
+    OllamaTimeoutError,
     OllamaUnreachableError,
     ServerBusyError,
     StreamBrokenError,
@@ -20,7 +21,7 @@ from analysis_kit.errors import (
 from analysis_kit.ollama import balance
 from analysis_kit.ollama.balance import Host, choose
 from analysis_kit.ollama.pool import OllamaConnectionPool
-from analysis_kit.retry import call_with_retry
+from analysis_kit.retry import call_with_retry, is_transient
 
 
 @pytest.fixture
@@ -289,6 +290,27 @@ def test_hosts_that_die_during_a_request_are_one_error_with_each_ones_failure(la
         for fake in lab[:2]:
             fake.start()
     assert call(pool).text == "ok"
+
+
+def test_hosts_that_are_both_too_slow_are_asked_once_each(lab, make):
+    """A read limit that ran out on both is the last one's OllamaTimeoutError, which nothing repeats."""
+    pool = make(lab[:2], read_timeout_s=0.2, load_timeout_s=0.1)
+    for fake in lab[:2]:
+        fake.script("/api/generate", Play(hang=True))
+    with pytest.raises(OllamaTimeoutError) as caught:
+        call(pool)
+    assert not is_transient(caught.value)
+    assert [asked(fake) for fake in lab[:2]] == [1, 1]
+
+
+def test_the_only_host_that_is_up_speaks_for_itself(lab, make):
+    """Busy, with the other one set aside: its own 503, with the time that it asked for, not "none answers"."""
+    pool = make(lab[:2])
+    pool.members[1].fail(OllamaError("gone"))
+    lab[0].script("/api/generate", Play(status=503, body={"error": "busy"}, headers={"Retry-After": "7"}))
+    with pytest.raises(ServerBusyError) as caught:
+        call(pool)
+    assert (caught.value.status, caught.value.retry_after_s) == (503, 7)
 
 
 @pytest.mark.parametrize(("status", "kind"), [(503, ServerBusyError), (500, OllamaError)])

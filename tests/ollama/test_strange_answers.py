@@ -307,6 +307,15 @@ def test_an_answer_that_the_server_ended_in_a_loop_is_no_fault_of_the_host(fake,
     assert is_transient(caught.value)
 
 
+def test_thoughts_that_were_alike_are_no_loop_once_the_answer_came(fake, client):
+    """A stream that breaks after text is a broken stream, whatever was thought before."""
+    thoughts = [{"response": "", "thinking": "-", "done": False}] * 30
+    fake.script("/api/generate", Play(lines=[*thoughts, {"response": "It grew", "done": False}]))
+    with pytest.raises(StreamBrokenError) as caught:
+        client.generate("x")
+    assert caught.value.text == "It grew"
+
+
 def test_a_403_with_a_reason_of_its_own_gets_no_other(fake, client):
     """Only a refused Origin or Host comes without a word; what is switched off says so, and nothing is added."""
     fake.script("/api/generate", Play(status=403, body={"error": "ollama cloud is disabled"}))
