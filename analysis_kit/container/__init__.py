@@ -35,7 +35,8 @@ class DIContainer(Scope):
     """Makes services, and hands each what its constructor's type hints ask for.
 
     Registering a key again, or a class of the same module and name (a cell run twice), replaces it: the latest wins,
-    the old singleton is disposed, and singletons that use it are built anew. Disposal is a generator factory's tail,
+    the old singleton is disposed, and singletons that use it are built anew. What a factory asks a container that it
+    is given for is followed by overrides, but not by later registrations. Disposal is a generator factory's tail,
     a context manager's exit, else ``close()``; an ``instance=`` stays its giver's. A transient made outside a scope
     belongs to its caller, save for a tail or an exit, which `close` runs.
 
@@ -120,7 +121,7 @@ class DIContainer(Scope):
         found: dict[Hashable, Registration] = {}
         with self._lock:
             for each, plan, _ in self._wired().plans():
-                made = self._made.get(plan.parts)
+                made = self._made.get(plan.slot)
                 service = each.implementation if each.is_instance else made.value if made else NOTHING
                 needs = tuple(need.key for need in plan.needs)
                 found[each.key] = replace(each, service=service, dependencies=needs)
@@ -256,7 +257,7 @@ class DIContainer(Scope):
                 on = bool(self._auto) and _settings().get_settings().ENABLE_AUTO_REGISTRATION
                 own, *overrides = self._layers
                 known = own | self._auto | own if on else own  # one's own come first, and count
-                self._wiring = Wiring(functools.reduce(operator.or_, overrides, known), self)
+                self._wiring = Wiring(known, functools.reduce(operator.or_, overrides, {}), self)
             return self._wiring
 
 

@@ -34,7 +34,7 @@ class _Construction:
         self.plan, self.in_task, self.over, self.value = plan, in_task, False, NOTHING
         self.done: Any = None  # a future, made by the first who waits, since it costs an import
         self.waiters: list[_Construction] = []
-        self.slot: Hashable = plan.parts if plan.once else self
+        self.slot: Hashable = plan.slot if plan.once else self
         self.outer = _innermost.get()
         if self.outer is not None:
             self.refuse_circle()
@@ -189,7 +189,7 @@ class Scope:
         plan = self._plan(key)
         value = plan.call(self)
         with self._root._lock:
-            if plan.parts in self._root._made and self._calls.get(key) is plan.call:
+            if plan.slot in self._root._made and self._calls.get(key) is plan.call:
                 self._calls[key] = lambda _: value  # a singleton, until something is registered anew
         return value
 
@@ -201,10 +201,10 @@ class Scope:
             plan: Plan | None = wiring.supply(key)
             if plan is None:
                 raise wiring.missing(key)
-            if self is self._root and (scoped := plan.scoped()) is not None:
+            if self is self._root and plan.scoped:
                 name = name_of(key)
                 use = f"with container.create_scope() as scope: scope.resolve({name})"
-                why = f"{name} is or needs the scoped {scoped}, and the container itself is no scope"
+                why = f"{name} is or needs the scoped {plan.scoped}, and the container itself is no scope"
                 raise CaptiveDependencyError(f"{why}; use: {use}")
             self._calls[key] = plan.call
         return plan

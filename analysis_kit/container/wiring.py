@@ -194,17 +194,15 @@ class Plan:
         self.make, self.plans, self.service = make, plans, service
         self.needs: list[Registration] = []  # what it asks for itself
         self.parts: frozenset[Registration] = frozenset([service] if service else [])  # with all below
+        self.scoped = name_of(service.key) if service and service.lifetime is Lifetime.SCOPED else ""
         for plan in plans:
             self.needs += [plan.service] if plan.service else plan.needs
             self.parts |= plan.parts
+            self.scoped = self.scoped or plan.scoped  # the name of a scoped service in it
+        self.slot: Hashable = self.parts | {(service,)}  # what its service is kept under
         self.leaf = None if plans else make  # what to call, where nothing else is needed
         self.call = self.fresh = self._closure()
         self.acall: Callable[[Any], Awaitable[Any]] = self.afresh
-
-    def scoped(self) -> str | None:
-        """Return the name of the scoped service in it, if there is one."""
-        scoped = (name_of(each.key) for each in self.parts if each.lifetime is Lifetime.SCOPED)
-        return min(scoped, default=None)
 
     async def afresh(self, holder: Any) -> Any:
         """Do as ``fresh`` does, awaiting what must be awaited."""
@@ -213,11 +211,11 @@ class Plan:
 
     def last(self, home: Any) -> None:
         """Have the service looked for, built and kept in ``home``, or else in the holder that is asked."""
-        parts = self.parts
+        slot = self.slot
 
         def call(holder: Any) -> Any:
             keeper = home or holder
-            made = keeper._made.get(parts)  # noqa: SLF001 - a plan and its holder are of one piece
+            made = keeper._made.get(slot)  # noqa: SLF001 - a plan and its holder are of one piece
             return keeper.build(self) if made is None or made.value is NOTHING else made.value
 
         def acall(holder: Any) -> Awaitable[Any]:
@@ -251,8 +249,11 @@ def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
 class Wiring:
     """The plans of one set of registrations, each made when it is first asked for."""
 
-    def __init__(self, known: Mapping[Hashable, Registration], root: Any) -> None:
-        self._known, self._root = known, root
+    def __init__(
+        self, known: Mapping[Hashable, Registration], doubles: Mapping[Hashable, Registration], root: Any
+    ) -> None:
+        self._known, self._root = {**known, **doubles}, root
+        self._doubles = frozenset(doubles.values())
         self._plans: dict[Registration, Plan] = {}
 
     def find(self, key: Any) -> Registration | None:
@@ -268,9 +269,11 @@ class Wiring:
         if service not in self._plans:
             plan, name = self._compile(service, (*path, service)), name_of(service.key)
             home = self._root if service.lifetime is Lifetime.SINGLETON else None
-            if home is not None and (scoped := plan.scoped()) is not None:
-                why = f"the singleton {name} would hold the scoped {scoped} for good"
-                raise errors.CaptiveDependencyError(f"{why}; make {name} scoped, or {scoped} a singleton")
+            if home is not None and plan.scoped:
+                why = f"the singleton {name} would hold the scoped {plan.scoped} for good"
+                raise errors.CaptiveDependencyError(
+                    f"{why}; make {name} scoped, or {plan.scoped} a singleton"
+                )
             plan.once = service.lifetime is not Lifetime.TRANSIENT
             if not service.is_instance and (plan.once or not plan.plain):
                 plan.last(home)
@@ -298,7 +301,9 @@ class Wiring:
             plans = [self.plan(each, path) for each in others if each.provides(args[0])]
             kind = _COLLECTIONS[origin]
             return Plan(lambda *services: kind(services), plans) if plans else None
-        return Plan(None) if hint in type(self._root).__mro__[:-1] else None
+        whole = Plan(None)
+        whole.parts = self._doubles  # it may be asked for any of them, so what has it must not outlive them
+        return whole if hint in type(self._root).__mro__[:-1] else None
 
     def missing(self, key: Any, parameter: Any = None, hint: Any = NOTHING) -> errors.ServiceNotFoundError:
         """Return the error for ``key``, or for its parameter, that nothing registered can fill."""
