@@ -19,8 +19,8 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from analysis_kit.container.scopes import Scope
-from analysis_kit.container.wiring import NOTHING, Lifetime, Registration, Wiring, drive, ident_of, name_of
+from analysis_kit.container.scopes import Scope, drive
+from analysis_kit.container.wiring import NOTHING, Lifetime, Registration, Wiring, ident_of, name_of, names_of
 from analysis_kit.errors import ConfigurationError, ContainerError
 
 __all__ = ["DIContainer", "Lifetime", "Registration", "get_container", "injectable", "reset_container"]
@@ -149,39 +149,44 @@ class DIContainer(Scope):
         Each is asked on a thread of its own, or none could be given up: what is bound to the thread or the loop that
         made it has to allow for that.
         """
-        known = self.registrations().values()
-        asked = {name_of(each.key): getattr(each.service, "health_check", None) for each in known}
-        checks = {name: check for name, check in asked.items() if callable(check)}
-        answers = dict.fromkeys(checks, False)
+        # replaced once something is registered, so that the answer of a former object is not shown
+        self._health = seen = dict[str, bool]()
+        known = self.registrations()
+        named = dict(zip(names_of(known), known.values(), strict=True))
+        answers = {name: False for name, each in named.items() if each.live}
 
         def ask(name: str) -> None:
             try:
-                answer = checks[name]()
-                if inspect.iscoroutine(answer):
+                check = getattr(named[name].service, "health_check", None)
+                if not callable(check):
+                    del answers[name]
+                    return
+                answer = check()
+                if inspect.isawaitable(answer):
                     import asyncio  # only here, since it costs more to load than the container
 
-                    answer = asyncio.run(answer)
+                    answer = asyncio.run(asyncio.wait_for(answer, timeout_s))
                 answers[name] = bool(answer)
-            except Exception:  # noqa: BLE001 - a service is a stranger
+            except BaseException:  # noqa: BLE001 - a service is a stranger
                 _log.warning("the health check of %s failed", name, exc_info=True, extra={"service": name})
 
-        threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in checks]
+        threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in answers]
         for thread in threads:
             thread.start()
         end = time.monotonic() + timeout_s
         for thread in threads:
             thread.join(max(0.0, end - time.monotonic()))
-        self._health = dict(answers)
-        return dict(self._health)
+        seen.update(answers)
+        return dict(seen)
 
     def graph(self) -> str:
         """Return the services and what they need as Mermaid text."""
-        safe = str.maketrans({"#": "#35;", '"': "#quot;", "<": "#lt;", "\n": " "})
+        safe = str.maketrans({"#": "#35;", '"': "#quot;", "<": "#lt;"})
         known = self.registrations()
-        number = {key: f"s{i}" for i, key in enumerate(known)}
+        at = {key: f"s{i}" for i, key in enumerate(known)}
         kinds = {each.key: f"{name_of(each.key)} ({each.lifetime.value})" for each in known.values()}
-        nodes = [f'{number[key]}["{kind.translate(safe)}"]' for key, kind in kinds.items()]
-        edges = [f"{number[key]} --> {number[use]}" for key in known for use in known[key].dependencies]
+        nodes = [f'{at[key]}["{" ".join(kind.translate(safe).splitlines())}"]' for key, kind in kinds.items()]
+        edges = [f"{at[key]} --> {at[use]}" for key in known for use in known[key].dependencies]
         return "\n    ".join(["graph TD", *nodes, *edges])
 
     def __contains__(self, key: Hashable) -> bool:
@@ -198,11 +203,11 @@ class DIContainer(Scope):
     def _repr_html_(self) -> str:
         from analysis_kit._html import block, table
 
-        health = {name: "healthy" if well else "not healthy" for name, well in self._health.items()}
+        known, answers = self.registrations(), {True: "healthy", False: "not healthy", None: "not asked"}
         rows = [
-            (name := name_of(key), each.lifetime.value, name_of(each.implementation), each.generation,
-             "live" * each.live, ", ".join(map(name_of, each.dependencies)), health.get(name, "not asked"))
-            for key, each in self.registrations().items()
+            (name, each.lifetime.value, name_of(each.implementation), each.generation,
+             "live" * each.live, ", ".join(map(name_of, each.dependencies)), answers[self._health.get(name)])
+            for name, each in zip(names_of(known), known.values(), strict=True)
         ]  # fmt: skip
         head = ("service", "lifetime", "made by", "generation", "instances", "needs", "health()")
         return block(table(head, rows, caption=f"{len(rows)} services"))
@@ -238,7 +243,7 @@ class DIContainer(Scope):
             yield
             self._calls.clear()
             self._scope_calls.clear()
-            self._wiring = None
+            self._wiring, self._health = None, {}
             layers = [self._auto | self._layers[0], *self._layers[1:]]
             known = {each for layer in layers for each in layer.values()}
             gone = [each for each in list(self._made.values()) if not each.plan.parts <= known]
@@ -287,7 +292,8 @@ def injectable(lifetime: Lifetime) -> Callable[[type[T]], type[T]]:
         raise ConfigurationError(f"@injectable is given {lifetime!r}; write @injectable(Lifetime.SINGLETON)")
 
     def mark(cls: Any) -> Any:
-        service = Registration(cls, lifetime, cls, ident_of(cls, by_name=True))
+        service = Registration.checked(lifetime, cls, None, None, NOTHING)
+        service = replace(service, ident=ident_of(cls, by_name=True))
         with _lock:
             _injectables[service.ident] = service
         _look_again(service)

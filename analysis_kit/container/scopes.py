@@ -10,11 +10,11 @@ import logging
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Coroutine, Hashable, Iterator
 from contextvars import ContextVar
 from typing import Any, Self, TypeVar, overload
 
-from analysis_kit.container.wiring import NOTHING, Plan, circular, drive, name_of
+from analysis_kit.container.wiring import NOTHING, Plan, circular, name_of
 from analysis_kit.errors import CaptiveDependencyError, ContainerError
 
 T = TypeVar("T")
@@ -134,7 +134,7 @@ class Scope:
         """
         try:
             call = self._calls[key]
-        except KeyError:
+        except (KeyError, TypeError):  # not asked for yet, or not hashable
             call = functools.partial(Scope._resolve_first, key=key)
         try:
             return call(self)
@@ -188,7 +188,7 @@ class Scope:
     def _resolve_first(self, key: Hashable) -> Any:
         plan = self._plan(key)
         value = plan.call(self)
-        with self._root._lock:
+        with self._root._lock, contextlib.suppress(TypeError):  # not hashable
             if plan.slot in self._root._made and self._calls.get(key) is plan.call:
                 self._calls[key] = lambda _: value  # a singleton, until something is registered anew
         return value
@@ -206,7 +206,8 @@ class Scope:
                 use = f"with container.create_scope() as scope: scope.resolve({name})"
                 why = f"{name} is or needs the scoped {plan.scoped}, and the container itself is no scope"
                 raise CaptiveDependencyError(f"{why}; use: {use}")
-            self._calls[key] = plan.call
+            with contextlib.suppress(TypeError):  # not hashable
+                self._calls[key] = plan.call
         return plan
 
     def build(self, plan: Plan) -> Any:
@@ -298,6 +299,16 @@ class Scope:
         raised.add_note(message)
         if raised is not body[1]:
             raise raised
+
+
+def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run to its end a coroutine that was told not to wait, so that one text serves both kinds of caller."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    coroutine.close()
+    raise ContainerError("a service waited where it was told not to")
 
 
 def needs_await(key: Hashable, why: str, use: str = "") -> ContainerError:

@@ -11,14 +11,15 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import InitVar, dataclass
 from typing import Any, Self
 
 from analysis_kit import errors
 
 NOTHING: Any = inspect.Parameter.empty  # "no value here", so that None stays a value
 _COLLECTIONS: dict[Any, Any] = {list: list, tuple: tuple, Sequence: list, Iterable: list}
+_Known = Mapping[Hashable, "Registration"]
 _DISPOSABLE = ("__enter__", "__aenter__", "close", "aclose")
 
 
@@ -62,31 +63,27 @@ class Registration:
     dependencies: tuple[Hashable, ...] = ()
 
     @classmethod
-    def checked(
-        cls, lifetime: Lifetime, key: Hashable, implementation: Any, factory: Any, instance: Any
-    ) -> Self:
+    def checked(cls, lifetime: Lifetime, key: Any, implementation: Any, factory: Any, instance: Any) -> Self:
         """Return the checked registration of a service that is made in one of three ways, or by its key."""
         given = instance is not NOTHING
         makers = [each for each in (implementation, factory) if each is not None]
         make: Any = instance if given else makers[0] if makers else key
-        buildable = callable(make) if makers else isinstance(make, type) or inspect.isroutine(make)
-        abstract = inspect.isabstract(make) or getattr(make, "_is_protocol", False)
+        builds = given or (callable(make) if makers else isinstance(make, type) or inspect.isroutine(make))
+        abstract = not given and (inspect.isabstract(make) or getattr(make, "_is_protocol", False))
         for wrong, why in (
             (not _is_hashable(key), "it cannot be the key of a service, because it is not hashable"),
             (len(makers) + given > 1, "give one of implementation=, factory= and instance="),
             (given and lifetime is not Lifetime.SINGLETON, "an instance is one; use register_singleton"),
-            (
-                not given and not buildable,
-                f"a {type(make).__name__} builds nothing; give a class, or factory=",
-            ),
-            (not given and abstract, "an abstract class cannot be built; name one that can"),
+            (not builds, f"a {type(make).__name__} builds nothing; give a class, factory= or instance="),
+            (abstract, "an abstract class cannot be built; name one that can"),
         ):
             if wrong:
                 raise errors.ConfigurationError(f"{name_of(key)}: {why}")
         # a generator's first value is the service and the rest its tail, as contextlib reads generators
-        if inspect.isgeneratorfunction(make) and not given:
+        calls = [] if given or isinstance(make, type) else [make, make.__call__]
+        if any(map(inspect.isgeneratorfunction, calls)):
             make = contextlib.contextmanager(make)
-        elif inspect.isasyncgenfunction(make) and not given:
+        elif any(map(inspect.isasyncgenfunction, calls)):
             make = contextlib.asynccontextmanager(make)
         return cls(key, lifetime, make, ident_of(key), given)
 
@@ -115,13 +112,20 @@ def name_of(key: Any) -> str:
     return str(key).replace("typing.", "")
 
 
+def names_of(keys: Collection[Any]) -> list[str]:
+    """Return the names of ``keys``, those of classes that share one with their modules."""
+    shared = collections.Counter(map(name_of, keys))
+    parts = [(f"{key.__module__}." if isinstance(key, type) else "", name_of(key)) for key in keys]
+    return [module * (shared[name] > 1) + name for module, name in parts]
+
+
 def ident_of(key: Any, *, by_name: bool = False) -> Hashable:
     """Return what a service is found under: a class by module and name, so that a cell run twice replaces it.
 
     A class made in a function stands for itself, since one function can make several, unless ``by_name``.
     """
     named = isinstance(key, type) and (by_name or "<locals>" not in key.__qualname__)
-    return (key.__module__, key.__qualname__) if named else key
+    return (type, key.__module__, key.__qualname__) if named else key
 
 
 def _is_hashable(key: object) -> bool:
@@ -139,13 +143,12 @@ def circular(path: Sequence[Hashable]) -> errors.CircularDependencyError:
 
 def needs_of(make: Any, known: Iterable[Registration]) -> Iterator[tuple[inspect.Parameter, Any]]:
     """Yield what must be passed to ``make``, each with its hint; a hint in text may name a registered class."""
-    function: Any = make.func if isinstance(make, functools.partial) else make
+    inner: Any = inspect.unwrap(make, stop=lambda each: isinstance(each, functools.partial))
+    function, bound = (inner.func, inner.keywords) if isinstance(inner, functools.partial) else (inner, ())
     if isinstance(function, type):
-        has_init = function.__init__ is not object.__init__  # type: ignore[misc]
-        function = function.__init__ if has_init else function.__new__  # type: ignore[misc]
-    # a metaclass that takes anything hides what the constructor takes
-    calls = type(make).__call__ if isinstance(make, type) and not hasattr(make, "__signature__") else None
-    hidden = calls not in (None, type.__call__)
+        function = function.__new__ if function.__init__ is object.__init__ else function.__init__  # type: ignore[misc]
+    # a metaclass or a __new__ that takes anything hides what the constructor takes
+    hidden = isinstance(make, type) and not (hasattr(make, "__signature__") or make.__text_signature__)
     try:
         parameters = list(inspect.signature(function if hidden else make).parameters.values())[hidden:]
     except ValueError:
@@ -155,10 +158,10 @@ def needs_of(make: Any, known: Iterable[Registration]) -> Iterator[tuple[inspect
         holder: Any = types.SimpleNamespace(__annotations__={"hint": each.annotation})
         # stays so if a name is unknown: the default may do, else the error names the parameter
         hint = NOTHING
-        with contextlib.suppress(NameError, AttributeError, SyntaxError, TypeError):
+        with contextlib.suppress(Exception):
             hint = typing.get_type_hints(holder, own, local, include_extras=True)["hint"]
-        if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
-            yield each, hint
+        if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD) and each.name not in bound:
+            yield each, hint.type if isinstance(hint, InitVar) else hint
 
 
 def _names(make: Any, function: Any, known: Iterable[Registration]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -236,24 +239,14 @@ class Plan:
         return lambda holder: make(*[call(holder) for call in calls])
 
 
-def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run to its end a coroutine that was told not to wait, so that one text serves both kinds of caller."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        return done.value
-    coroutine.close()
-    raise errors.ContainerError("a service waited where it was told not to")
-
-
 class Wiring:
     """The plans of one set of registrations, each made when it is first asked for."""
 
-    def __init__(
-        self, known: Mapping[Hashable, Registration], doubles: Mapping[Hashable, Registration], root: Any
-    ) -> None:
+    def __init__(self, known: _Known, doubles: _Known, root: Any) -> None:
         self._known, self._root = {**known, **doubles}, root
-        self._doubles = frozenset(doubles.values())
+        self._whole = Plan(None)
+        # it may be asked for any of them, so that what takes it must not outlive them
+        self._whole.parts = frozenset(doubles.values())
         self._plans: dict[Registration, Plan] = {}
 
     def find(self, key: Any) -> Registration | None:
@@ -301,28 +294,23 @@ class Wiring:
             plans = [self.plan(each, path) for each in others if each.provides(args[0])]
             kind = _COLLECTIONS[origin]
             return Plan(lambda *services: kind(services), plans) if plans else None
-        whole = Plan(None)
-        whole.parts = self._doubles  # it may be asked for any of them, so what has it must not outlive them
-        return whole if hint in type(self._root).__mro__[:-1] else None
+        return self._whole if hint in type(self._root).__mro__[:-1] else None
 
     def missing(self, key: Any, parameter: Any = None, hint: Any = NOTHING) -> errors.ServiceNotFoundError:
         """Return the error for ``key``, or for its parameter, that nothing registered can fill."""
-        owner, wanted = name_of(key), name_of(key if parameter is None else parameter.annotation)
-        why, line = f"nothing is registered for {wanted}", f"{wanted}, <a class>"
+        asked = key if parameter is None else parameter.annotation
+        wanted, *names = names_of([asked, *(each.key for each in self._known.values())])
+        owner, python = name_of(key), repr(key) if isinstance(key, str) else name_of(key)
+        why, line = f"nothing is registered for {wanted}", f"{python if asked is key else wanted}, <a class>"
         if parameter is not None:
             reason = f"asks for {wanted}, and {why}"
             if hint is NOTHING:
-                reason = (
-                    "has no type hint"
-                    if parameter.annotation is NOTHING
-                    else f"has the unknown hint {wanted}"
-                )
+                reason = "has no type hint" if asked is NOTHING else f"has the unknown hint {wanted}"
             why = f"{owner} cannot be built: its parameter {parameter.name!r} {reason}"
             if hint is NOTHING or getattr(hint, "__module__", "") == "builtins":
-                line = f"{owner}, factory=lambda: {owner}({parameter.name}=...)"
-        names = ", ".join(name_of(each.key) for each in self._known.values()) or "nothing yet"
+                line = f"{python}, factory=lambda: {owner}({parameter.name}=...)"
         add = f"To add: container.register_singleton({line})"
-        return errors.ServiceNotFoundError(f"{why}. Registered: {names}. {add}")
+        return errors.ServiceNotFoundError(f"{why}. Registered: {', '.join(names) or 'nothing yet'}. {add}")
 
     def _compile(self, service: Registration, path: tuple[Registration, ...]) -> Plan:
         make = service.implementation
@@ -330,14 +318,17 @@ class Wiring:
             return Plan(lambda: make, (), service)
         args: list[Plan] = []
         named: dict[str, Plan] = {}
+        wrong: list[str] = []
         for each, hint in needs_of(make, self._known.values()):
             plan = None if hint is NOTHING else self.supply(hint, path)
             if plan is None and each.default is NOTHING and types.NoneType not in typing.get_args(hint):
-                raise self.missing(service.key, each, hint)
+                wrong.append(str(self.missing(service.key, each, hint)))
             if each.kind is not each.KEYWORD_ONLY:
                 args.append(plan or _constant(None if each.default is NOTHING else each.default))
             elif plan is not None or each.default is NOTHING:  # else its own default holds
                 named[each.name] = plan or _constant(None)
+        if wrong:
+            raise errors.ServiceNotFoundError("\n".join(wrong))
         call = functools.partial(_call_by_name, make, list(named)) if named else make
         plan = Plan(call, [*args, *named.values()], service)
         plan.plain = isinstance(make, type) and not any(hasattr(make, name) for name in _DISPOSABLE)
