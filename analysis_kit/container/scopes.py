@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Hashable, Iterator
 from contextvars import ContextVar
 from typing import Any, Self, TypeVar, overload
 
-from analysis_kit.container.wiring import NOTHING, Plan, circular, name_of
+from analysis_kit.container.wiring import NOTHING, Plan, circular, name_of, python_of
 from analysis_kit.errors import CaptiveDependencyError, ContainerError
 
 T = TypeVar("T")
@@ -202,9 +202,8 @@ class Scope:
             if plan is None:
                 raise wiring.missing(key)
             if self is self._root and plan.scoped:
-                name = name_of(key)
-                use = f"with container.create_scope() as scope: scope.resolve({name})"
-                why = f"{name} is or needs the scoped {plan.scoped}, and the container itself is no scope"
+                use = f"with container.create_scope() as scope: scope.resolve({python_of(key)})"
+                why = f"{name_of(key)} is or needs the scoped {plan.scoped}, and the container is no scope"
                 raise CaptiveDependencyError(f"{why}; use: {use}")
             with contextlib.suppress(TypeError):  # not hashable
                 self._calls[key] = plan.call
@@ -313,4 +312,5 @@ def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 def needs_await(key: Hashable, why: str, use: str = "") -> ContainerError:
     """Return the error that says what to await."""
-    return ContainerError(f"{name_of(key)} {why}; use: {use or f'await container.aresolve({name_of(key)})'}")
+    use = use or f"await container.aresolve({python_of(key)})"
+    return ContainerError(f"{name_of(key)} {why}; use: {use}")

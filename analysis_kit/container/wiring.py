@@ -11,7 +11,7 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import InitVar, dataclass
 from typing import Any, Self
 
@@ -19,7 +19,6 @@ from analysis_kit import errors
 
 NOTHING: Any = inspect.Parameter.empty  # "no value here", so that None stays a value
 _COLLECTIONS: dict[Any, Any] = {list: list, tuple: tuple, Sequence: list, Iterable: list}
-_Known = Mapping[Hashable, "Registration"]
 _DISPOSABLE = ("__enter__", "__aenter__", "close", "aclose")
 
 
@@ -110,6 +109,11 @@ def name_of(key: Any) -> str:
     if isinstance(key, type):
         return key.__qualname__.rpartition("<locals>.")[2]
     return str(key).replace("typing.", "")
+
+
+def python_of(key: Any) -> str:
+    """Return how a key is written in a line to paste."""
+    return repr(key) if isinstance(key, str) else name_of(key)
 
 
 def names_of(keys: Collection[Any]) -> list[str]:
@@ -242,7 +246,7 @@ class Plan:
 class Wiring:
     """The plans of one set of registrations, each made when it is first asked for."""
 
-    def __init__(self, known: _Known, doubles: _Known, root: Any) -> None:
+    def __init__(self, known: dict[Any, Registration], doubles: dict[Any, Registration], root: Any) -> None:
         self._known, self._root = {**known, **doubles}, root
         self._whole = Plan(None)
         # it may be asked for any of them, so that what takes it must not outlive them
@@ -300,7 +304,7 @@ class Wiring:
         """Return the error for ``key``, or for its parameter, that nothing registered can fill."""
         asked = key if parameter is None else parameter.annotation
         wanted, *names = names_of([asked, *(each.key for each in self._known.values())])
-        owner, python = name_of(key), repr(key) if isinstance(key, str) else name_of(key)
+        owner, python = name_of(key), python_of(key)
         why, line = f"nothing is registered for {wanted}", f"{python if asked is key else wanted}, <a class>"
         if parameter is not None:
             reason = f"asks for {wanted}, and {why}"

@@ -12,7 +12,7 @@ from typing import Annotated
 import pytest
 
 from analysis_kit.container import DIContainer, Lifetime, injectable
-from analysis_kit.errors import ConfigurationError, ServiceNotFoundError
+from analysis_kit.errors import CaptiveDependencyError, ConfigurationError, ServiceNotFoundError
 
 
 @pytest.fixture
@@ -189,6 +189,9 @@ def test_messages_name_all_that_is_missing_and_can_be_pasted(container):
         container.resolve(other)
     with pytest.raises(ServiceNotFoundError, match=r"register_singleton\('db url', <a class>\)"):
         container.resolve("db url")
+    container.register_scoped("a session", factory=Cache)
+    with pytest.raises(CaptiveDependencyError, match=r"scope.resolve\('a session'\)"):
+        container.resolve("a session")
     container.register_singleton("made", factory=make)
     with pytest.raises(
         ServiceNotFoundError, match=r"(?s)'first'.*'second'.*register_singleton\('made', factory"
