@@ -21,8 +21,8 @@ from analysis_kit.ollama.pool import OllamaConnectionPool, get_pool
 from analysis_kit.results import Examined, Finding
 from analysis_kit.retry import call_with_retry, is_transient
 
-#: Attempts that a server answers, if only with a failure; and attempts in all, since one that starts again is away for
-#: some seconds (their waits are 16 s together in the mean). Where it stays away the retry budget soon ends them.
+#: Attempts at one question; and attempts where a server that has answered before is away, since one that starts again
+#: takes some seconds (their waits are 16 s together in the mean). If it stays away the retry budget soon ends them.
 _ATTEMPTS, _ATTEMPTS_IN_ALL = 3, 7
 
 _IN_FLIGHT: InFlight[Examined] = InFlight()
@@ -120,6 +120,7 @@ class BaseAnalyzer:
     _pool: OllamaConnectionPool | None = None
     _monitor: PerformanceMonitor | None = None
     _caching: bool = True
+    _reached: bool = False  # whether its server has answered before
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -243,7 +244,7 @@ class BaseAnalyzer:
         return Examined(as_finding(self.ask(text), analyzer=self.name))
 
     def _fresh(self, text: str, sample: int) -> Examined:
-        attempts = answered = 0
+        attempts = counted = 0
 
         def attempt() -> Examined:
             nonlocal attempts
@@ -251,10 +252,13 @@ class BaseAnalyzer:
             return self.inquire(text, sample)
 
         def again(exc: Exception) -> bool:
-            nonlocal answered
+            nonlocal counted
             away = isinstance(exc, OllamaUnreachableError)
-            answered += not away
-            return away or (is_transient(exc) and answered < _ATTEMPTS)
+            if away and self._reached:
+                return True
+            self._reached |= not away
+            counted += 1
+            return is_transient(exc) and counted < _ATTEMPTS
 
         started = time.perf_counter()
         try:
@@ -268,6 +272,7 @@ class BaseAnalyzer:
             exc.analyzer, exc.attempts = self.name, attempts
             exc.duration_s = time.perf_counter() - started
             raise
+        self._reached = True
         return replace(examined, attempts=attempts, duration_s=time.perf_counter() - started)
 
     def _cached(self, key: str) -> Examined | None:

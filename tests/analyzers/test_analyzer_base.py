@@ -275,7 +275,7 @@ def test_a_label_against_its_score_is_flagged(parts):
 
 
 def test_a_server_that_starts_again_and_is_busy_first_is_asked_on(monkeypatch):
-    """Refused connections do not count as the three answers that one question may have; a third failing answer ends it."""
+    """Refusals by a server that has answered before do not count among the three attempts; those of one that never did, do."""
     monkeypatch.setattr("analysis_kit.cancellation.sleep", lambda _seconds: None)
     monkeypatch.setattr("analysis_kit.retry.shared_budget", RetryBudget())
     away, busy = OllamaUnreachableError("refused"), ServerBusyError("loading")
@@ -290,10 +290,14 @@ def test_a_server_that_starts_again_and_is_busy_first_is_asked_on(monkeypatch):
                     raise answer
                 return answer
 
-        return Fickle().analyze(f"the server was {said}")
+        fickle = Fickle()
+        return [fickle.analyze(f"{number} of {said}") for number in range(2)]
 
-    assert asked(away, away, away, busy, busy, {"score": 0.5}) is not None
+    fine = {"score": 0.5}
+    assert len(asked(fine, away, away, away, busy, busy, fine)) == 2
     with pytest.raises(ServerBusyError):
-        asked(busy, away, busy, away, busy, {"score": 0.5})
+        asked(fine, busy, away, busy, away, busy, fine)
     with pytest.raises(OllamaUnreachableError):
-        asked(*[away] * 7, {"score": 0.5})
+        asked(fine, *[away] * 7, fine)
+    with pytest.raises(OllamaUnreachableError):
+        asked(away, away, away, fine, fine)
