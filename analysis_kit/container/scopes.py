@@ -20,6 +20,7 @@ from analysis_kit.errors import CaptiveDependencyError, ContainerError
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _GENERATORS = (contextlib.ContextDecorator, contextlib.AsyncContextDecorator)  # contextlib's generators
+_CLOSED = "this scope is closed; open another: container.create_scope()"
 PATIENCE_S = 300.0  # for what another thread builds, which may wait for this one unseen
 
 
@@ -51,8 +52,9 @@ class _Construction:
         """Yield the ways to here from what this holds up: what it is within, and what of others waits for it."""
         yield (self,)
         for each in (self, *self.waiters):
-            if each.outer is not None and not (each.over or each.outer.over):
-                yield from ((*way, self) for way in each.outer.ways_here())
+            outer = each.outer  # read once, since another thread may end it now
+            if outer is not None and not (each.over or outer.over):
+                yield from ((*way, self) for way in outer.ways_here())
 
     def refuse_circle(self) -> None:
         """Raise if what this holds up is the making of the same service."""
@@ -196,7 +198,7 @@ class Scope:
     def _plan(self, key: Hashable) -> Plan:
         with self._root._lock:
             if not self._open:
-                raise ContainerError("this scope is closed; open another: container.create_scope()")
+                raise ContainerError(_CLOSED)
             wiring = self._root._wired()
             plan: Plan | None = wiring.supply(key)
             if plan is None:
@@ -265,6 +267,9 @@ class Scope:
         with self._root._lock:
             self._tails = self._tails or _Tails()
             self._tails.append(mine)
+        if not self._open:  # it was closed while this was being built
+            await self.leave([mine], (None, None, None), wait=mine.in_task)
+            raise ContainerError(_CLOSED)
         # a generator's service is what it yields; any other context manager is the service itself
         generated = isinstance(value, _GENERATORS) and not isinstance(service.implementation, type)
         return given if generated else value

@@ -12,7 +12,12 @@ from typing import Annotated
 import pytest
 
 from analysis_kit.container import DIContainer, Lifetime, injectable
-from analysis_kit.errors import CaptiveDependencyError, ConfigurationError, ServiceNotFoundError
+from analysis_kit.errors import (
+    CaptiveDependencyError,
+    ConfigurationError,
+    ContainerError,
+    ServiceNotFoundError,
+)
 
 
 @pytest.fixture
@@ -246,3 +251,24 @@ def test_a_node_of_the_graph_is_one_line(container, key):
     """No kind of line break in a key breaks the Mermaid text."""
     container.register_singleton(key, instance=1)
     assert 's0["a b (singleton)"]' in [line.strip() for line in container.graph().splitlines()]
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_what_is_built_while_its_scope_closes_is_disposed_at_once(container, awaited):
+    """A service that comes into a closed scope is closed, not handed out, and not left for a second close."""
+    closed = []
+
+    class Late:
+        def __init__(self):
+            scope.close()
+
+        def close(self):
+            closed.append(self)
+
+    container.register_scoped(Late)
+    scope = container.create_scope()
+    with pytest.raises(ContainerError, match="this scope is closed"):
+        asyncio.run(scope.aresolve(Late)) if awaited else scope.resolve(Late)
+    assert len(closed) == 1
+    scope.close()
+    assert len(closed) == 1
