@@ -14,7 +14,7 @@ from typing import Any
 
 from annotated_types import Ge, Gt
 from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from analysis_kit.errors import ConfigurationError
 
@@ -23,11 +23,19 @@ _log = logging.getLogger(__name__)
 _named: set[str] = set()  # variables that were named as unknown; once is enough
 
 
+class _Environment(EnvSettingsSource):
+    """The environment without its blank variables, so that the next one that may say the same is heeded."""
+
+    def __init__(self, settings_class: type[BaseSettings]) -> None:
+        super().__init__(settings_class)
+        self.env_vars = {name: text for name, text in self.env_vars.items() if text and text.strip()}
+
+
 class Settings(BaseSettings):
     """The kit's settings; each is read from ``ANALYSIS_KIT_<NAME>``, and ``OLLAMA_HOST`` also as Ollama reads it.
 
-    A keyword wins over the environment. An empty variable counts as not set; spaces around a value do not count. A ``.env`` file is read only by
-    `load_settings`, and only when it is named there.
+    A keyword wins over the environment. A variable that is empty or blank counts as not set; spaces around a value do not count.
+    A ``.env`` file is read only by `load_settings`, and only when it is named there.
 
     Attributes
     ----------
@@ -102,6 +110,18 @@ class Settings(BaseSettings):
             raise ValueError("a truth value is no number")
         return value.strip() if isinstance(value, str) else value
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the caller's names
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read the environment as `_Environment` does."""
+        return init_settings, _Environment(settings_cls), dotenv_settings, file_secret_settings
+
     def __init__(self, **values: Any) -> None:
         if "OLLAMA_HOST" in values:
             # under the first alias, so that no variable of the environment can win over the keyword
@@ -147,13 +167,13 @@ def load_settings(*, env_file: str | Path | None = None, **values: Any) -> Setti
         raise ConfigurationError(
             f"the settings file {str(path)!r} cannot be read ({exc}); it has to be UTF-8 text."
         ) from exc
-    found = {name: text for name, text in lines.items() if text and not os.environ.get(name)}
+    found = {name: text for name, text in lines.items() if text and text.strip() and not _text(name)}
     _refuse_misspelt(found)
     known = {
         name: found.get(PREFIX + name) or (found.get(name) if name == "OLLAMA_HOST" else None)
         for name in Settings.model_fields
     }
-    if os.environ.get("OLLAMA_HOST") and f"{PREFIX}OLLAMA_HOST" not in found:
+    if _host() and f"{PREFIX}OLLAMA_HOST" not in found:
         known.pop("OLLAMA_HOST")
     return Settings(**{**{name: text for name, text in known.items() if text is not None}, **values})
 
@@ -172,7 +192,7 @@ def get_settings() -> Settings:
     A notebook that is set on another server says so in a cell, ``%env OLLAMA_HOST=...``; the kit's calls after it go there.
     """
     global _current, _read  # noqa: PLW0603 - the one process-wide value
-    host = os.environ.get(f"{PREFIX}OLLAMA_HOST") or os.environ.get("OLLAMA_HOST", "")
+    host = _host()
     with _lock:
         settings = _current
         if settings is not None and (_read is None or settings is not _read[0] or host == _read[1]):
@@ -233,6 +253,14 @@ def cache_dir() -> Path:
     return Path.home() / ".cache" / "analysis_kit"
 
 
+def _text(variable: str) -> str:
+    return os.environ.get(variable, "").strip()
+
+
+def _host() -> str:
+    return _text(f"{PREFIX}OLLAMA_HOST") or _text("OLLAMA_HOST")
+
+
 def _exchange(replacement: Settings | None) -> Settings | None:
     global _current
     with _lock:
@@ -273,7 +301,7 @@ def _sentence(item: Mapping[str, Any], values: Mapping[str, Any]) -> str:
         close = difflib.get_close_matches(name.upper(), Settings.model_fields, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known are: {', '.join(Settings.model_fields)}"
         return f"{alias} is no setting ({hint})"
-    given = name if {name, alias} & values.keys() else alias if os.environ.get(alias) else PREFIX + name
+    given = name if {name, alias} & values.keys() else alias if _text(alias) else PREFIX + name
     return f"{given}={item['input']!r}: allowed is {_allowed(name)}"
 
 

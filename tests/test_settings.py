@@ -41,13 +41,14 @@ def test_the_defaults_are_the_source_designs():
 
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_each_setting_is_read_from_its_variable(monkeypatch, name):
-    """``ANALYSIS_KIT_<NAME>`` gives the value; an empty variable counts as not set."""
+    """``ANALYSIS_KIT_<NAME>`` gives the value; an empty or blank variable counts as not set."""
     default = getattr(Settings(), name)
     text = {bool: str(not default), int: "7", float: "7.5", str: "text"}[type(default)]
     monkeypatch.setenv(PREFIX + name, text)
     assert str(getattr(load_settings(), name)) == text
-    monkeypatch.setenv(PREFIX + name, "")
-    assert getattr(load_settings(), name) == default
+    for blank in ("", " \t"):
+        monkeypatch.setenv(PREFIX + name, blank)
+        assert getattr(load_settings(), name) == default
 
 
 def test_which_host_wins(monkeypatch):
@@ -59,6 +60,9 @@ def test_which_host_wins(monkeypatch):
     assert Settings(OLLAMA_HOST="keyword").OLLAMA_HOST == "keyword"
     with override_settings(ASYNC_MAX_WORKERS=2) as settings:
         assert settings.OLLAMA_HOST == "own"
+    monkeypatch.setenv(f"{PREFIX}OLLAMA_HOST", " ")
+    assert load_settings().OLLAMA_HOST == "shared"
+    assert get_settings().OLLAMA_HOST == "shared"
 
 
 @pytest.mark.parametrize(
@@ -197,6 +201,14 @@ def test_a_dotenv_is_read_only_when_it_is_named(tmp_path, monkeypatch):
     assert load_settings(env_file=path, ASYNC_MAX_WORKERS=8).ASYNC_MAX_WORKERS == 8
     monkeypatch.setenv("OLLAMA_HOST", "shared")
     assert load_settings(env_file=path).OLLAMA_HOST == "shared"
+    monkeypatch.delenv("OLLAMA_HOST")
+    monkeypatch.setenv(f"{PREFIX}OLLAMA_HOST", "own")
+    assert load_settings(env_file=path).OLLAMA_HOST == "own"
+    monkeypatch.setenv(f"{PREFIX}OLLAMA_HOST", " ")
+    monkeypatch.setenv(f"{PREFIX}OLLAMA_POOL_SIZE", " ")
+    path.write_text(path.read_text() + f"{PREFIX}OLLAMA_HOST=' '\n{PREFIX}OLLAMA_MAX_OVERFLOW=' '\n")
+    settings = load_settings(env_file=path)
+    assert (settings.OLLAMA_HOST, settings.OLLAMA_POOL_SIZE, settings.OLLAMA_MAX_OVERFLOW) == ("dotenv", 5, 2)
     path.write_text("ANALYSIS_KIT_ASYNC_MAX_WORKER=7\n")
     with pytest.raises(ConfigurationError, match="did you mean"):
         load_settings(env_file=path)
