@@ -30,6 +30,7 @@ _log = logging.getLogger(__name__)
 
 #: A connection's life ends somewhere in the last tenth of ``max_age_s``: those born together do not die together.
 _JITTER = 0.1
+_OF_CLIENT = ("connect_timeout_s", "read_timeout_s", "load_timeout_s", "model", "options", "keep_alive")
 
 
 class OllamaConnectionPool:
@@ -102,6 +103,8 @@ class OllamaConnectionPool:
         api_key: str | Mapping[str, str] | None = None,
         keep_alive: str | float | None = None,
     ) -> None:
+        self.made_with = {**locals()}  # so that another can be made like it
+        del self.made_with["self"]
         whole("pool_size", pool_size, least=1)
         whole("max_overflow", max_overflow, least=0)
         whole("max_waiting", 0 if max_waiting is None else max_waiting, least=0)
@@ -113,14 +116,7 @@ class OllamaConnectionPool:
         self._pre_ping = pre_ping
         self._leak_after_s = seconds("leak_after_s", leak_after_s)
         self.model = model
-        self._options: dict[str, Any] = {
-            "connect_timeout_s": connect_timeout_s,
-            "read_timeout_s": read_timeout_s,
-            "load_timeout_s": load_timeout_s,
-            "model": model,
-            "options": options,
-            "keep_alive": keep_alive,
-        }
+        self._options: dict[str, Any] = {name: self.made_with[name] for name in _OF_CLIENT}
         self.keys = keys_by_host(api_key, self.hosts)
         self.members = tuple(Host(host, api_key=self.keys.get(host)) for host in self.hosts)
         self.queue = SlotQueue(

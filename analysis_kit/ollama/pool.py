@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import threading
+import weakref
 from typing import Any
 
 from analysis_kit.container import get_container
@@ -18,8 +19,10 @@ _log = logging.getLogger(__name__)
 
 _lock = threading.Lock()  # guards all of these
 _shared: OllamaConnectionPool | None = None
-_made_with: dict[str, Any] = {}
 _made_for: str | None = None  # the OLLAMA_HOST that the pool follows; None if its hosts were named
+_in_place_of: weakref.ref[OllamaConnectionPool] | None = None  # the registered pool that it stands for
+_SIZES = ("pool_size", "max_overflow", "timeout", "recycle_after")  # what can be changed in a live pool
+_NO_HOSTS = {"hosts": None, "api_key": None}
 
 __all__ = ["OllamaConnectionPool", "get_pool", "reset_pool"]
 
@@ -54,33 +57,25 @@ def get_pool(
     True
     """
     global _shared  # noqa: PLW0603 - the one process-wide value
-    sizes = {
-        "pool_size": pool_size,
-        "max_overflow": max_overflow,
-        "timeout": timeout,
-        "recycle_after": recycle_after,
-    }
-    given = {name: value for name, value in sizes.items() if value is not None}
+    sizes = (pool_size, max_overflow, timeout, recycle_after)
+    given = {name: value for name, value in zip(_SIZES, sizes, strict=True) if value is not None}
     registered: OllamaConnectionPool | None = get_container().find(OllamaConnectionPool)
-    if registered is not None and not registered.closed:
-        if registered.named or registered.hosts == resolve_hosts(None):
-            _change(registered, given)
-            return registered
-        if not options:
-            options = {"model": registered.model}  # as it in all but the hosts, and the key that is for them
+    if (
+        registered is not None
+        and not registered.closed
+        and (registered.named or registered.hosts == resolve_hosts(None))
+    ):
+        _change(registered, given)
+        return registered
     if options.get("hosts") is None:
         options.pop("hosts", None)
     else:
         options["hosts"] = resolve_hosts(options["hosts"])
-    if registered is not None and not options:
-        # its hosts were somebody's choice: another server than those would be a silent substitute
-        options = {"hosts": registered.hosts, "api_key": registered.keys, "model": registered.model}
     with _lock:
         live, before = _shared, None
-        if live is None or live.closed or not _still_meant(live, options):
+        if live is None or live.closed or not _still_meant(live, registered, options):
             before = registered if live is None else live
-            as_before = {} if registered is None else {name: getattr(registered, name) for name in sizes}
-            live = _shared = _made(live, {**as_before, **given}, options)
+            live = _shared = _made(live, registered, given, options)
             given = {}
     if before is not None:
         _log.info(
@@ -104,10 +99,15 @@ def reset_pool() -> None:
         pool.shutdown()
 
 
-def _still_meant(live: OllamaConnectionPool, options: dict[str, Any]) -> bool:
+def _still_meant(
+    live: OllamaConnectionPool, registered: OllamaConnectionPool | None, options: dict[str, Any]
+) -> bool:
     """Return whether the live pool is the one asked for: made with the same options, over the hosts of today."""
     global _made_for  # noqa: PLW0603 - guarded by the lock
-    if any(_made_with.get(name) != value for name, value in options.items()):
+    if registered is not None and not _stands_for(registered):
+        return False
+    made_with = {**live.made_with, "hosts": live.hosts}
+    if any(made_with.get(name) != value for name, value in options.items()):
         return False
     host = get_settings().OLLAMA_HOST
     if "hosts" not in options and _made_for not in (None, host):
@@ -117,24 +117,42 @@ def _still_meant(live: OllamaConnectionPool, options: dict[str, Any]) -> bool:
     return True
 
 
+def _stands_for(registered: OllamaConnectionPool) -> bool:
+    return _in_place_of is not None and _in_place_of() is registered
+
+
 def _made(
-    before: OllamaConnectionPool | None, given: dict[str, Any], options: dict[str, Any]
+    live: OllamaConnectionPool | None,
+    registered: OllamaConnectionPool | None,
+    given: dict[str, Any],
+    options: dict[str, Any],
 ) -> OllamaConnectionPool:
-    """Return a new process-wide pool; where only OLLAMA_HOST has changed, it is as ``before`` in all else but its key."""
-    global _made_with, _made_for  # noqa: PLW0603 - guarded by the lock
+    """Return a new process-wide pool; without ``options`` it is as the one before it, but for hosts that nobody named."""
+    global _made_for, _in_place_of  # noqa: PLW0603 - guarded by the lock
     settings = get_settings()
-    sizes = {
+    as_before: dict[str, Any] = {
         "pool_size": settings.OLLAMA_POOL_SIZE,
         "max_overflow": settings.OLLAMA_MAX_OVERFLOW,
         "timeout": settings.OLLAMA_CONNECTION_TIMEOUT,
         "recycle_after": settings.OLLAMA_RECYCLE_AFTER,
     }
-    if before is not None and not before.closed and not options:
-        sizes = {name: getattr(before, name) for name in sizes}
-        options = {name: value for name, value in _made_with.items() if name not in ("hosts", "api_key")}
-    pool = OllamaConnectionPool(**{**sizes, **given, **options})
-    _made_with = {"hosts": pool.hosts, **options}
-    _made_for = None if "hosts" in options else settings.OLLAMA_HOST
+    before = registered
+    if (
+        live is not None
+        and not live.closed
+        and not options
+        and (registered is None or _stands_for(registered))
+    ):
+        before = live
+    if before is not None:
+        as_before = {name: getattr(before, name) for name in _SIZES}
+        if not options:
+            # another server than one that somebody named would be a silent substitute; a key is for its own hosts only
+            theirs = {"hosts": before.hosts, "api_key": before.keys} if before.named else _NO_HOSTS
+            as_before = {**before.made_with, **as_before, **theirs}
+    pool = OllamaConnectionPool(**{**as_before, **given, **options})
+    _made_for = None if pool.named else settings.OLLAMA_HOST
+    _in_place_of = None if registered is None else weakref.ref(registered)
     return pool
 
 

@@ -980,6 +980,59 @@ def test_get_pool_and_clients_follow_the_variable_in_a_notebook(fake, monkeypatc
     assert get_pool().hosts == ("http://127.0.0.1:11434",)
 
 
+@pytest.mark.parametrize("closed", [False, True])
+def test_the_pool_in_place_of_a_registered_one_is_as_it_in_all_but_the_host(make, fake, closed):
+    """A registered pool, live or shut down, is replaced over today's OLLAMA_HOST by one of the same arguments, key excepted."""
+    alike = {
+        "connect_timeout_s": 4.0,
+        "read_timeout_s": 5.0,
+        "load_timeout_s": 6.0,
+        "max_age_s": 70.0,
+        "pre_ping": True,
+        "max_waiting": 7,
+        "leak_after_s": 80.0,
+        "name": "lab",
+        "model": "fake",
+        "options": {"num_ctx": 8192},
+        "keep_alive": "1h",
+    }
+    with override_settings(OLLAMA_HOST=NOWHERE):
+        mine = make(3, 1, 9.0, 50, hosts=None, api_key="geheim", **alike)
+        get_container().register_singleton(OllamaConnectionPool, instance=mine)
+        mine.resize(5)
+    if closed:
+        mine.shutdown()
+    with override_settings(OLLAMA_HOST=fake.url):
+        new = get_pool()
+        assert new.hosts == (fake.url,)
+        assert (new.pool_size, new.max_overflow, new.timeout, new.recycle_after) == (5, 1, 9.0, 50)
+        assert {name: new.made_with[name] for name in alike} == alike
+        assert call(new) == "ok"
+        (asked,) = (request for request in fake.requests if request.path == "/api/generate")
+        assert (asked.json["options"]["num_ctx"], asked.json["keep_alive"]) == (8192, "1h")
+        assert "authorization" not in asked.headers
+        assert get_pool() is new
+        other = get_pool(read_timeout_s=8)
+        assert other is not new
+        assert get_pool() is other
+        second = make(2, hosts=None, name="second")
+        second.shutdown()
+        get_container().register_singleton(OllamaConnectionPool, instance=second)
+        assert get_pool().name == "second"
+
+
+def test_the_pool_in_place_of_a_closed_one_keeps_its_named_hosts_and_arguments(make, fake):
+    """A registered pool over named hosts, shut down: the next one has its hosts, its key and all else."""
+    mine = make(2, 0, hosts=fake.url, api_key="geheim", name="lab", model="fake", keep_alive="1h")
+    get_container().register_singleton(OllamaConnectionPool, instance=mine)
+    mine.shutdown()
+    with override_settings(OLLAMA_HOST=NOWHERE):
+        new = get_pool()
+        assert (new.hosts, new.keys, new.name) == (mine.hosts, mine.keys, "lab")
+        assert (new.pool_size, new.max_overflow, new.made_with["keep_alive"]) == (2, 0, "1h")
+        assert get_pool() is new
+
+
 def test_get_pool_keeps_to_hosts_that_were_named(fake):
     """Hosts given to get_pool hold, whatever OLLAMA_HOST becomes; ``hosts=None`` says nothing."""
     named = get_pool(hosts=fake.url)
