@@ -65,6 +65,8 @@ def get_pool(
         and not registered.closed
         and (registered.named or registered.hosts == resolve_hosts(None))
     ):
+        if not registered.queue.keeps:
+            _back_to(registered)
         _change(registered, given)
         return registered
     if options.get("hosts") is None:
@@ -78,14 +80,7 @@ def get_pool(
             live = _shared = _made(live, registered, given, options)
             given = {}
     if before is not None:
-        _log.info(
-            "a new pool over %s takes the place of the one over %s%s",
-            ", ".join(live.hosts),
-            ", ".join(before.hosts),
-            ", which was shut down" if before.closed else "",
-            extra={"hosts": list(live.hosts), "replaced_hosts": list(before.hosts)},
-        )
-        before.retire()
+        _replace(before, live)
     _change(live, given)
     return live
 
@@ -97,6 +92,29 @@ def reset_pool() -> None:
         pool, _shared = _shared, None
     if pool is not None:
         pool.shutdown()
+
+
+def _back_to(registered: OllamaConnectionPool) -> None:
+    """Use a registered pool again, since OLLAMA_HOST is what it was; the pool that stood for it ends."""
+    global _shared  # noqa: PLW0603 - guarded by the lock
+    with _lock:
+        before = _shared if _stands_for(registered) else None
+        if before is not None:
+            _shared = None
+    registered.queue.resume()
+    if before is not None:
+        _replace(before, registered)
+
+
+def _replace(before: OllamaConnectionPool, pool: OllamaConnectionPool) -> None:
+    _log.info(
+        "a pool over %s takes the place of the one over %s%s",
+        ", ".join(pool.hosts),
+        ", ".join(before.hosts),
+        ", which was shut down" if before.closed else "",
+        extra={"hosts": list(pool.hosts), "replaced_hosts": list(before.hosts)},
+    )
+    before.retire()
 
 
 def _still_meant(

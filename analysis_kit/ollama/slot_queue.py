@@ -236,6 +236,11 @@ class SlotQueue:
             self.keeps = False
         self.settle()
 
+    def resume(self) -> None:
+        """Keep again what comes back, after `retire`."""
+        with self.lock:
+            self.keeps = not self.closed
+
     def close(self, error: PoolClosedError) -> None:
         """Send everyone away who waits, and end every slot as it comes back."""
         with self.lock:

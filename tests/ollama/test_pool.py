@@ -1033,6 +1033,24 @@ def test_the_pool_in_place_of_a_closed_one_keeps_its_named_hosts_and_arguments(m
         assert get_pool() is new
 
 
+def test_a_registered_pool_serves_again_when_ollama_host_is_what_it_was(make, fake, caplog):
+    """Back at its host it keeps its connections as before, and the pool that stood for it keeps none; one record a change."""
+    with FakeOllama() as other, override_settings(OLLAMA_HOST=fake.url):
+        mine = make(2, 0, hosts=None)
+        get_container().register_singleton(OllamaConnectionPool, instance=mine)
+        with caplog.at_level(logging.INFO, logger="analysis_kit"):
+            with override_settings(OLLAMA_HOST=other.url):
+                between = get_pool()
+                assert call(between) == "ok"
+            assert get_pool() is mine
+            assert get_pool() is mine
+        assert len(caplog.records) == 2
+        before = mine.get_stats()["created"]
+        assert [call(mine) for _ in range(3)] == ["ok"] * 3
+        assert (mine.get_stats()["open_slots"], mine.get_stats()["created"]) == (1, before + 1)
+        assert between.get_stats()["open_slots"] == 0
+
+
 def test_get_pool_keeps_to_hosts_that_were_named(fake):
     """Hosts given to get_pool hold, whatever OLLAMA_HOST becomes; ``hosts=None`` says nothing."""
     named = get_pool(hosts=fake.url)
