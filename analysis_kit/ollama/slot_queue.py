@@ -106,9 +106,8 @@ class SlotQueue:
             if waiter is None:
                 break
             # outside the lock, which the one who wakes would run into
-            if not waiter.wake():
+            if not waiter.wake() or self._claim(waiter)[1] is None:
                 return
-            waiter.got, waiter.ready = None, False
         self.idle.append(slot)
         if self.waiters or self.total > self.size or not self.keeps:
             self.settle()
@@ -345,10 +344,18 @@ class SlotQueue:
         if not keep:
             self._pass_on(waiter)
 
+    def _claim(self, waiter: Waiter) -> tuple[bool, Slot | None]:
+        """Take back what a waiter was given, if nobody has: who gave it and who ends the waiter may both pass it on."""
+        with self.lock:
+            had = waiter.ready, waiter.got
+            waiter.ready, waiter.got = False, None
+        return had
+
     def _pass_on(self, waiter: Waiter) -> None:
-        if waiter.ready and waiter.got is not None:
-            self.free(waiter.got)
-        elif waiter.ready:
+        had, slot = self._claim(waiter)
+        if slot is not None:
+            self.free(slot)
+        elif had:
             with self.lock:
                 self.used_leave(waiter)
                 self._less()

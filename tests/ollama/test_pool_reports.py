@@ -351,6 +351,34 @@ def test_a_loop_that_was_closed_with_waiters_swallows_no_slot(make):
     assert len(set(pool.queue.idle)) == len(pool.queue.idle) == 2
 
 
+def test_a_dead_waiter_that_is_collected_while_it_is_served_gives_its_slot_to_one_alone(make):
+    """A task of a closed loop ends on another thread just as a slot is handed to it: the slot is free once, not twice."""
+    pool = make(1, 0)
+    loop = asyncio.new_event_loop()
+    waiting = pool.queue.wait_async(5)
+
+    def wake(*_):
+        collector = threading.Thread(target=waiting.close)
+        collector.start()
+        collector.join(10)
+        raise RuntimeError("Event loop is closed")
+
+    with pool.get_connection():
+        task = loop.create_task(waiting)
+        loop.run_until_complete(asyncio.sleep(0))
+        wait_for(lambda: len(pool.queue.waiters) == 1)
+        loop.close()
+        loop.call_soon_threadsafe = wake
+    assert len(pool.queue.idle) == 1
+    with (
+        pool.get_connection(timeout=0),
+        pytest.raises(PoolTimeoutError),
+        pool.get_connection(timeout=0),
+    ):
+        raise AssertionError("two hold the one slot")
+    task._log_destroy_pending = False
+
+
 def test_leave_to_make_a_slot_is_not_lost_on_a_closed_loop(make):
     """Where a waiter of a closed loop is offered a slot that does not exist yet, the next one may make it."""
     pool = make(1, 0)
