@@ -7,7 +7,6 @@ one of the two sees the other.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import threading
 import time
@@ -17,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 from analysis_kit.cancellation import CancelToken, current_token
 from analysis_kit.errors import PoolClosedError, PoolError, PoolTimeoutError
-from analysis_kit.ollama.slots import AsyncWaiter, Slot, Waiter
+from analysis_kit.ollama.slots import AsyncWaiter, Slot, Waiter, entered
 
 #: Who waits looks for lost slots after so many seconds, then after twice as many, up to the other.
 _LOOK_S, _LONGEST_LOOK_S = 1.0, 60.0
@@ -167,7 +166,7 @@ class SlotQueue:
             return slot or waiter.got or self._made(waiter), 0.0
         began = time.monotonic()
         token = current_token.get()
-        limit_s = self._limit_s(token, None) if timeout_s is None else timeout_s
+        limit_s = self._limit_s(token, threading.get_ident()) if timeout_s is None else timeout_s
         try:
             if token is None:
                 self._await(waiter, limit_s)
@@ -192,7 +191,7 @@ class SlotQueue:
             return slot or waiter.got or self._made(waiter), 0.0
         began = time.monotonic()
         token = current_token.get()
-        limit_s = self._limit_s(token, asyncio.current_task()) if timeout_s is None else timeout_s
+        limit_s = self._limit_s(token) if timeout_s is None else timeout_s
         try:
             for part_s in self._parts(limit_s):
                 if await waiter.wait_async(part_s, token):
@@ -361,13 +360,14 @@ class SlotQueue:
                 self._less()
             self.settle()
 
-    def _limit_s(self, token: CancelToken | None, task: object) -> float:
+    def _limit_s(self, token: CancelToken | None, blocked: int | None = None) -> float:
         """Return the seconds that a caller waits who says nothing; -1 for as long as its token lets it."""
-        # A run bounds its units itself. But a thread or task that waits while it holds a slot may be waiting for itself.
+        # A run bounds its units itself. But who waits within a block of its own, or blocks the thread of one, may be
+        # waiting for itself; so may what was begun there, in other tasks and threads.
         if token is None:
             return self.timeout_s
-        me = threading.get_ident()
-        own = (slot.holder == me if task is None else slot.task is task for slot in self.held)
+        mine = entered.get()
+        own = (slot.holder == blocked or slot.entry in mine for slot in self.held)
         return self.timeout_s if any(own) else -1
 
     def _last_idle(self) -> Slot | None:

@@ -7,6 +7,7 @@ import contextlib
 import math
 import threading
 import time
+from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from analysis_kit.ollama.connection_pool import OllamaConnectionPool
 
 
+#: The marks of the blocks that this task is in, or the one that began it was; not the slots, which must not be kept.
+entered: ContextVar[tuple[object, ...]] = ContextVar("analysis_kit_pool_entered", default=())
+
+
 class Mover(Protocol):
     """Finds a slot another host."""
 
@@ -43,6 +48,7 @@ class Slot:
 
     __slots__ = (
         "client",
+        "entry",
         "expires",
         "holder",
         "host",
@@ -52,7 +58,6 @@ class Slot:
         "move_to",
         "operation",
         "since",
-        "task",
         "use_s",
         "uses",
         "wait_s",
@@ -72,7 +77,7 @@ class Slot:
         self.longest_wait_s = 0.0
         self.since = math.nan  # monotonic time of the checkout; NaN while nobody holds it
         self.holder = 0  # the thread
-        self.task: object = None  # and the task on its loop, where that took it
+        self.entry: object = None  # and its mark among the `entered`, where a task took it
         self.operation: tuple[str, str] | str = ""
         self.leaked = False
 
@@ -281,7 +286,7 @@ class Lease:
             if self._model is not None:
                 slot.client.model = self._pool.model
             slot.leaked = False
-            slot.task = None
+            slot.entry = None
             slot.uses += 1
             slot.use_s += used_s
             if used_s > slot.longest_s:  # noqa: PLR1730 - max() costs four times as much
@@ -297,10 +302,14 @@ class Lease:
             slot, self.wait_s = await pool.queue.wait_async(self._timeout_s)
         if not pool.plain:
             slot = await pool.prepare_async(slot, self._model)
-        slot.task = asyncio.current_task()
-        return self._take(slot)
+        client = self._take(slot)
+        slot.entry = entry = object()
+        entered.set((*entered.get(), entry))
+        return client
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
+        entry = self._slot.entry if self._slot is not None else None
         self.__exit__(kind, exc, trace)
+        entered.set(tuple(each for each in entered.get() if each is not entry))

@@ -462,6 +462,57 @@ def test_tasks_of_a_run_wait_for_one_another_as_threads_do(make):
     assert quiet(pool)
 
 
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda inner, _: asyncio.gather(inner()),
+        lambda inner, _: asyncio.create_task(inner()),
+        lambda inner, _: asyncio.wait_for(inner(), 60),
+        lambda _, blocking: asyncio.to_thread(blocking),
+    ],
+    ids=["gather", "create_task", "wait_for", "to_thread"],
+)
+def test_C6_what_a_task_begins_while_it_holds_a_slot_is_bounded_in_a_run(make, way):
+    """In a run a checkout in a child of the task that holds the last slot ends in time; after the block it is not bounded."""
+    pool = make(1, 0, timeout=0.05)
+
+    async def main():
+        current_token.set(CancelToken())
+
+        async def inner():
+            async with pool.acquire():
+                return "served"
+
+        def blocking():
+            with pool.get_connection():
+                return "served"
+
+        async def after(go):
+            await go.wait()
+            return await way(inner, blocking)
+
+        async def hold(held, go):
+            async with pool.acquire():
+                held.set()
+                await go.wait()
+
+        begin, held, go = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        async with pool.acquire():
+            with pytest.raises(PoolTimeoutError):
+                await way(inner, blocking)
+            child = asyncio.create_task(after(begin))
+        other = asyncio.create_task(hold(held, go))
+        await held.wait()
+        begin.set()
+        assert not (await asyncio.wait([child], timeout=0.2))[0]
+        go.set()
+        await other
+        assert await child in ("served", ["served"])
+
+    asyncio.run(asyncio.wait_for(main(), 10))
+    assert quiet(pool)
+
+
 def test_a_holder_asks_nothing_more_after_a_shutdown(make, fake):
     """Who holds a slot when the pool is shut down gets PoolClosedError from the next call too, and gives back as ever."""
     pool = make(2, 0)
