@@ -221,10 +221,7 @@ class OllamaConnectionPool:
 
     def _unused(self, slot: Slot, *, placed: bool) -> None:
         slot.since = math.nan
-        if placed:
-            self.put(slot)
-        else:
-            self.queue.free(slot)
+        (self.put if placed else self.queue.free)(slot)
 
     def _make(self) -> Slot:
         host = self.members[0]
@@ -265,8 +262,11 @@ class OllamaConnectionPool:
         placed = False
         try:
             if self.placement.many:
-                slot = self.placement.place(slot, model or self.model or get_settings().OLLAMA_MODEL or None)
+                wanted = model or self.model or get_settings().OLLAMA_MODEL or None
+                slot, other = self.placement.place(slot, wanted)
                 placed = True
+                if other is not None:
+                    self.queue.free(other)
             if self._pre_ping and slot.uses:
                 slot.since, slot.holder = time.monotonic(), threading.get_ident()  # the ping is its holder's
                 try:

@@ -35,8 +35,10 @@ class Placement:
         self._connect = connect
         self.many = len(members) > 1
 
-    def place(self, slot: Slot, model: str | None) -> Slot:
-        """Return a slot on the host that the next request for ``model`` should go to; maybe another one than ``slot``.
+    def place(self, slot: Slot, model: str | None) -> tuple[Slot, Slot | None]:
+        """Return a slot on the host that the next request for ``model`` should go to, and ``slot`` if that is another one.
+
+        The caller has both then, and gives the second back once it holds the first.
 
         Raises
         ------
@@ -55,14 +57,16 @@ class Placement:
                 host = self._chosen(model)
         if host is None:
             raise nobody(self._members, model)
-        with self._queue.lock:
-            other = self._idle_on(host) if slot.host is not host else None
-        if other is not None:
-            self._queue.free(slot)
-            return other
-        if slot.host is not host:
-            self._connect(slot, host)
-        return slot
+        try:
+            with self._queue.lock:
+                other = self._idle_on(host) if slot.host is not host else None
+            if other is None and slot.host is not host:
+                self._connect(slot, host)
+        except BaseException:
+            with self._queue.lock:
+                host.out -= 1
+            raise
+        return (slot, None) if other is None else (other, slot)
 
     def leave(self, slot: Slot) -> None:
         """Note that a slot's holder has let go of it."""

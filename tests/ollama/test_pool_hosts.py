@@ -102,6 +102,36 @@ def test_a_slot_moves_to_the_host_that_is_next_and_connections_stay_bounded(lab,
     assert pool.get_stats()["open_slots"] == 2
 
 
+@pytest.mark.parametrize("step", ["other slot", "other client"])
+def test_an_interrupt_while_a_slot_changes_its_host_loses_and_doubles_nothing(lab, make, step):
+    """Just after the surplus slot went back, or the new client was made: each slot is free once, no host counts as busy."""
+    pool = make(lab[:2], 2, 0)
+    if step == "other slot":
+        with pool.get_connection(), pool.get_connection():
+            pass
+        owner, name = pool.queue, "free"
+    else:
+        call(pool)
+        owner, name = pool.placement, "_connect"
+    real, busy = getattr(owner, name), pool.queue.idle[-1].host
+
+    def interrupted(*args):
+        setattr(owner, name, real)
+        real(*args)
+        raise KeyboardInterrupt
+
+    setattr(owner, name, interrupted)
+    busy.out += 5
+    with pytest.raises(KeyboardInterrupt):
+        call(pool)
+    busy.out -= 5
+    assert getattr(owner, name) == real
+    assert len(set(pool.queue.idle)) == len(pool.queue.idle) == pool.get_stats()["open_slots"]
+    assert all(active == 0 for _, _, active in states(pool).values())
+    with pool.get_connection() as one, pool.get_connection() as two:
+        assert one is not two
+
+
 def test_a_model_is_asked_where_it_is(lab, make):
     """Only hosts that list the model are asked; one that none has is a ModelNotFoundError that names the hosts."""
     lab[1].models["big:70b"] = {}
