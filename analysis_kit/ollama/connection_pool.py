@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from analysis_kit import events
-from analysis_kit.errors import ConfigurationError, OllamaError, PoolClosedError
+from analysis_kit.errors import ConfigurationError, OllamaError
 from analysis_kit.ollama import pool_view
 from analysis_kit.ollama.arguments import keys_by_host, seconds, whole
 from analysis_kit.ollama.balance import PROBE_S, Host
@@ -239,6 +239,8 @@ class OllamaConnectionPool:
         now = time.monotonic()
         client.calls.watcher, client.calls.most_kept = slot, 1
         slot.client = client
+        if self.closed:  # else `shutdown` will see this client
+            client.calls.watcher = GivenBack(slot.host.name, self.queue.shut_down())
         slot.worn_at = slot.uses + self.recycle_after
         slot.expires = now + self._max_age_s * random.uniform(1 - _JITTER, 1)  # noqa: S311 - spreads, hides nothing
         self.look_at = min(self.look_at, now + self._leak_after_s)
@@ -331,8 +333,7 @@ class OllamaConnectionPool:
     def shutdown(self, *, drain_s: float = 0.0) -> None:
         """Close the pool: who waits gets `PoolClosedError`; calls under way have ``drain_s`` seconds, then get it too."""
         within_s = seconds("drain_s", drain_s, zero=True)
-        error = PoolClosedError(f"the pool {self.name!r} was shut down")
-        self.queue.close(error)
+        error = self.queue.close()
         if not self.queue.drained(within_s):
             for slot in tuple(self.queue.slots):
                 slot.client.calls.watcher = GivenBack(slot.host.name, error)

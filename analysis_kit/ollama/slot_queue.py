@@ -239,17 +239,22 @@ class SlotQueue:
         with self.lock:
             self.keeps = not self.closed
 
-    def close(self, error: PoolClosedError) -> None:
-        """Send everyone away who waits, and end every slot as it comes back."""
+    def close(self) -> PoolClosedError:
+        """Send everyone away who waits, with the error returned, and end every slot as it comes back."""
+        error = self.shut_down()
         with self.lock:
             self.closed, self.keeps = True, False
-            waiting = list(self.waiters)
-            self.waiters.clear()
+            waiting, self.waiters = self.waiters, deque()
             if self.total == 0:
                 self._empty.set()
         for waiter in waiting:
             waiter.fail(error)
         self.settle()
+        return error
+
+    def shut_down(self) -> PoolClosedError:
+        """Return the error for all who come too late."""
+        return PoolClosedError(f"the pool {self.name!r} was shut down; make a new one")
 
     def drained(self, within_s: float) -> bool:
         """Return whether every slot of a closed queue came back within so many seconds."""
@@ -272,7 +277,7 @@ class SlotQueue:
         """Return a slot if there is one after all; else the waiter is in the queue, or has leave to make a slot."""
         with self.lock:
             if self.closed:
-                raise PoolClosedError(f"the pool {self.name!r} was shut down; make a new one")
+                raise self.shut_down()
             if not self.waiters:
                 slot = self._last_idle()
                 if slot is not None:
@@ -328,7 +333,7 @@ class SlotQueue:
             self.made += 1
         if self.closed:
             self.free(slot)
-            raise PoolClosedError(f"the pool {self.name!r} was shut down; make a new one")
+            raise self.shut_down()
         return slot
 
     def used_leave(self, waiter: Waiter | None = None) -> None:

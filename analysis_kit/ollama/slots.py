@@ -263,6 +263,8 @@ class Lease:
         try:
             slot.holder = threading.get_ident()
             slot.operation = self._operation
+            if pool.queue.closed:
+                raise pool.queue.shut_down()
             if now >= slot.expires:
                 pool.renew(slot, "recycled")
             if self._model is not None:

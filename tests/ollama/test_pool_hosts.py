@@ -15,6 +15,7 @@ from analysis_kit.errors import (
     OllamaError,
     OllamaTimeoutError,
     OllamaUnreachableError,
+    PoolClosedError,
     ServerBusyError,
     StreamBrokenError,
 )
@@ -130,6 +131,40 @@ def test_an_interrupt_while_a_slot_changes_its_host_loses_and_doubles_nothing(la
     assert all(active == 0 for _, _, active in states(pool).values())
     with pool.get_connection() as one, pool.get_connection() as two:
         assert one is not two
+
+
+@pytest.mark.parametrize("drain_s", [0.0, 5.0])
+@pytest.mark.parametrize("first", [0, 1], ids=["stays", "moves"])
+def test_who_is_being_placed_at_a_shutdown_asks_nothing_after_it(lab, make, first, drain_s):
+    """The pool is shut down while a caller looks where its model is: it gets PoolClosedError, and no host its question."""
+    pool = make(lab[:2])
+    gate, errors = threading.Event(), []
+    for number, fake in enumerate(lab[:2]):
+        models = [{"name": "fake"}] if number == first else []
+        fake.script("/api/tags", Play(body={"models": models}, gate=gate))
+
+    def work():
+        try:
+            call(pool)
+        except BaseException as exc:
+            errors.append(exc)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    for fake in lab[:2]:
+        fake.until(lambda fake=fake: len(fake.asked("/api/tags")) == 1)
+    closer = threading.Thread(target=pool.shutdown, kwargs={"drain_s": drain_s})
+    closer.start()
+    lab[0].until(lambda: pool.closed)
+    if not drain_s:
+        closer.join(5)
+    gate.set()
+    thread.join(10)
+    closer.join(10)
+    assert [type(error) for error in errors] == [PoolClosedError]
+    assert asked(lab[0]) == asked(lab[1]) == 0
+    assert pool.get_stats()["open_slots"] == 0
+    assert all(active == 0 for _, _, active in states(pool).values())
 
 
 def test_a_model_is_asked_where_it_is(lab, make):
