@@ -261,7 +261,7 @@ class OllamaConnectionPool:
 
     def prepare(self, slot: Slot, model: str | None) -> Slot:
         """Return a slot on the host that the next request should go to, tested where that was asked for."""
-        placed = False
+        placed = not self.placement.many
         try:
             if self.placement.many:
                 wanted = model or self.model or get_settings().OLLAMA_MODEL or None

@@ -387,6 +387,32 @@ def test_pre_ping_replaces_what_does_not_answer(fake, make):
     assert pool.get_stats()["discarded"] == 1
 
 
+def test_a_ping_that_is_cancelled_costs_its_client_not_the_next_caller(fake, make):
+    """What a cancel has broken during the ping is replaced as it comes back, so that the next caller need not find out."""
+    pool = make(1, 0, pre_ping=True)
+    call(pool)
+    fake.script("/api/version", Play(hang=True))
+    token, errors = CancelToken(), []
+
+    def work():
+        current_token.set(token)
+        try:
+            call(pool)
+        except BaseException as exc:
+            errors.append(exc)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    fake.until(lambda: len(fake.asked("/api/version")) == 1)
+    token.cancel()
+    thread.join(5)
+    assert [type(error) for error in errors] == [asyncio.CancelledError]
+    assert pool.get_stats()["discarded"] == 1
+    assert [slot.client.calls.fit for slot in pool.queue.idle] == [True]
+    assert call(pool) == "ok"
+    assert pool.get_stats()["discarded"] == 1
+
+
 def test_a_slot_that_is_not_given_back_is_reported_once(make, caplog):
     """After ``leak_after_s`` one warning names the holder, at the pool's next activity; the count stays."""
     pool = make(2, 0, leak_after_s=0.05)
