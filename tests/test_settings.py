@@ -178,8 +178,9 @@ def test_override_in_tests_and_reset(monkeypatch):
     assert get_settings().ASYNC_MAX_WORKERS == 6
 
 
-def test_who_asked_is_told_of_changes():
+def test_who_asked_is_told_of_changes(monkeypatch):
     """`on_change` is called when settings are overridden, restored and reset."""
+    monkeypatch.setattr("analysis_kit.settings._on_change", [])
     told = []
     on_change(lambda: told.append(get_settings().ASYNC_MAX_WORKERS))
     with override_settings(ASYNC_MAX_WORKERS=2):

@@ -56,16 +56,11 @@ class SlotQueue:
         take_back: Callable[[], None],
     ) -> None:
         self.name = name
-        self.size = size
-        self.overflow = overflow
-        self.timeout_s = timeout_s
-        self.max_waiting = max_waiting
-        self._make = make
-        self._late = late
-        self._take_back = take_back
-        self.lock = (
-            threading.Lock()
-        )  # guards all below except for `idle`; no I/O and no strange code under it
+        self.size, self.overflow = size, overflow
+        self.timeout_s, self.max_waiting = timeout_s, max_waiting
+        self._make, self._late, self._take_back = make, late, take_back
+        # guards all below except for `idle`; no I/O and no strange code under it
+        self.lock = threading.Lock()
         self.idle: deque[Slot] = deque()
         self.waiters: deque[Waiter] = deque()
         self.slots: set[Slot] = set()
