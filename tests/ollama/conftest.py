@@ -18,6 +18,7 @@ from analysis_kit.settings import reset_settings
 def _clean_room(monkeypatch):
     for name in ("OLLAMA_HOST", "OLLAMA_API_KEY", "ANALYSIS_KIT_OLLAMA_HOST", "ANALYSIS_KIT_OLLAMA_MODEL"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("analysis_kit.ollama.calls._warm", {})  # ports come again
     reset_settings()
     before = set(threading.enumerate())
     yield
