@@ -10,7 +10,7 @@ import pytest
 from analysis_kit.container import reset_container
 from analysis_kit.ollama.client import OllamaClient
 from analysis_kit.ollama.host import parse_host
-from analysis_kit.ollama.pool import reset_pool
+from analysis_kit.ollama.pool import OllamaConnectionPool, reset_pool
 from analysis_kit.settings import reset_settings
 
 
@@ -31,6 +31,23 @@ def _clean_room(monkeypatch):
     for thread in left:
         thread.join(5)
     assert not [thread for thread in left if thread.is_alive()]
+
+
+@pytest.fixture
+def make(fake):
+    """Make pools over the fake, and shut them down after."""
+    made = []
+
+    def build(*args, **options):
+        options.setdefault("hosts", fake.url)
+        options.setdefault("model", "fake")
+        pool = OllamaConnectionPool(*args, **options)
+        made.append(pool)
+        return pool
+
+    yield build
+    for pool in made:
+        pool.shutdown()
 
 
 @pytest.fixture(scope="session")

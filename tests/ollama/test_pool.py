@@ -15,6 +15,7 @@ import weakref
 
 import pytest
 from fakes.ollama import FakeOllama, Play
+from fakes.threads import in_thread, wait_for
 
 from analysis_kit import events
 from analysis_kit.cancellation import CancelToken, current_token
@@ -42,23 +43,6 @@ def fake():
         yield server
 
 
-@pytest.fixture
-def make(fake):
-    """Make pools over the fake, and shut them down after."""
-    made = []
-
-    def build(*args, **options):
-        options.setdefault("hosts", fake.url)
-        options.setdefault("model", "fake")
-        pool = OllamaConnectionPool(*args, **options)
-        made.append(pool)
-        return pool
-
-    yield build
-    for pool in made:
-        pool.shutdown()
-
-
 def run_threads(count, work):
     """Run ``work(number)`` on so many threads at once; return what they raised."""
     errors = []
@@ -84,15 +68,6 @@ def call(pool, prompt="x", **options):
     """Ask once through the pool."""
     with pool.get_connection(**options) as client:
         return client.generate(prompt).text
-
-
-def wait_for(true):
-    """Wait, with a bound, for something that another thread of ours does."""
-    for _ in range(2000):
-        if true():
-            return
-        time.sleep(0.002)
-    raise AssertionError("it never happened")
 
 
 # the source design's pool
@@ -247,24 +222,14 @@ def test_inside_a_run_a_wait_is_ended_by_the_token_alone(make):
     """With a token the pool's timeout does not count; a cancel ends the wait at once, with the token's error."""
     pool = make(1, 0, timeout=0.02)
     token = CancelToken()
-    box = []
-
-    def work():
-        current_token.set(token)
-        try:
-            call(pool)
-        except BaseException as exc:
-            box.append(exc)
-
     with pool.get_connection():
-        thread = threading.Thread(target=work)
-        thread.start()
+        thread, box = in_thread(lambda: call(pool), token)
         wait_for(lambda: pool.get_stats()["waiting"] == 1)
         thread.join(0.2)
         assert thread.is_alive()
         token.cancel(TimeoutError("the run's deadline"))
         thread.join(5)
-    assert box == [token.error]
+    assert box == {"error": token.error}
     assert (pool.get_stats()["waiting"], pool.get_stats()["active_connections"]) == (0, 0)
 
 
@@ -392,21 +357,12 @@ def test_a_ping_that_is_cancelled_costs_its_client_not_the_next_caller(fake, mak
     pool = make(1, 0, pre_ping=True)
     call(pool)
     fake.script("/api/version", Play(hang=True))
-    token, errors = CancelToken(), []
-
-    def work():
-        current_token.set(token)
-        try:
-            call(pool)
-        except BaseException as exc:
-            errors.append(exc)
-
-    thread = threading.Thread(target=work)
-    thread.start()
+    token = CancelToken()
+    thread, box = in_thread(lambda: call(pool), token)
     fake.until(lambda: len(fake.asked("/api/version")) == 1)
     token.cancel()
     thread.join(5)
-    assert [type(error) for error in errors] == [asyncio.CancelledError]
+    assert isinstance(box["error"], asyncio.CancelledError)
     assert pool.get_stats()["discarded"] == 1
     assert [slot.client.calls.fit for slot in pool.queue.idle] == [True]
     assert call(pool) == "ok"

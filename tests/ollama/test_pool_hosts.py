@@ -8,8 +8,9 @@ import threading
 
 import pytest
 from fakes.ollama import FakeOllama, Play
+from fakes.threads import in_thread
 
-from analysis_kit.cancellation import CancelToken, current_token
+from analysis_kit.cancellation import CancelToken
 from analysis_kit.errors import (
     ModelNotFoundError,
     OllamaError,
@@ -450,7 +451,7 @@ def test_looking_at_hosts_ends_with_its_caller(cancelled, monkeypatch):
         for fake in lab:
             fake.script("/api/tags", Play(hang=True))
         pool = OllamaConnectionPool(2, 0, hosts=[fake.url for fake in lab], model="fake")
-        token, errors = CancelToken(), []
+        token = CancelToken()
         if not cancelled:
             real = threading.Thread.join
 
@@ -463,24 +464,14 @@ def test_looking_at_hosts_ends_with_its_caller(cancelled, monkeypatch):
 
             monkeypatch.setattr(threading.Thread, "join", interrupted)
 
-        def work():
-            current_token.set(token)
-            try:
-                call(pool)
-            except BaseException as exc:
-                errors.append(exc)
-
-        thread = threading.Thread(target=work)
-        thread.start()
+        thread, box = in_thread(lambda: call(pool), token)
         for fake in lab:
             fake.until(lambda fake=fake: fake.asked("/api/tags"))
         if cancelled:
             token.cancel()
         thread.join(5)
         monkeypatch.undo()
-        assert [type(error) for error in errors] == [
-            asyncio.CancelledError if cancelled else KeyboardInterrupt
-        ]
+        assert type(box["error"]) is (asyncio.CancelledError if cancelled else KeyboardInterrupt)
         for fake in lab:
             fake.until(lambda fake=fake: fake.open_connections == 0)
         assert states(pool) == {fake.url: (True, 0, 0) for fake in lab}
@@ -568,23 +559,14 @@ def test_a_cancel_is_no_failure_of_the_host(lab, make):
     """A request that we ended ourselves sets no host aside and does not move."""
     pool = make(lab[:1] + lab[1:2])
     token = CancelToken()
-    errors = []
     for fake in lab[:2]:
         fake.script("/api/generate", Play(text="x", gate=threading.Event()))
 
-    def work():
-        current_token.set(token)
-        try:
-            call(pool)
-        except BaseException as exc:
-            errors.append(exc)
-
-    thread = threading.Thread(target=work)
-    thread.start()
+    thread, box = in_thread(lambda: call(pool), token)
     lab[0].until(lambda: lab[0].running == 1)
     token.cancel()
     thread.join(5)
-    assert [type(error) for error in errors] == [asyncio.CancelledError]
+    assert type(box["error"]) is asyncio.CancelledError
     assert all(up and not failed for up, failed, _ in states(pool).values())
     assert asked(lab[1]) == 0
 

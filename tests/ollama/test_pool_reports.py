@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fakes.ollama import FakeOllama, Play
+from fakes.threads import coming_and_going, wait_for
 
 from analysis_kit.cancellation import CancelToken, current_token
 from analysis_kit.errors import (
@@ -43,36 +44,10 @@ def fake():
         yield server
 
 
-@pytest.fixture
-def make(fake):
-    """Make pools over the fake, and shut them down after."""
-    made = []
-
-    def build(*args, **options):
-        options.setdefault("hosts", fake.url)
-        options.setdefault("model", "fake")
-        pool = OllamaConnectionPool(*args, **options)
-        made.append(pool)
-        return pool
-
-    yield build
-    for pool in made:
-        pool.shutdown()
-
-
 def call(pool, prompt="x", **options):
     """Ask once through the pool."""
     with pool.get_connection(**options) as client:
         return client.generate(prompt).text
-
-
-def wait_for(true):
-    """Wait, with a bound, for something that another thread of ours does."""
-    for _ in range(2000):
-        if true():
-            return
-        time.sleep(0.002)
-    raise AssertionError("it never happened")
 
 
 def quiet(pool):
@@ -744,27 +719,12 @@ def test_C4_tasks_cancelled_while_they_connect_lose_no_slot(make):
 def test_any_resize_at_any_time_keeps_the_count(make):
     """Hundreds of sizes while eight threads come and go: no error, nothing lost, and the last size holds."""
     pool = make(2, 1, hosts=NOWHERE, timeout=30)
-    stop, errors, chance = threading.Event(), [], random.Random(7)
-
-    def work():
-        try:
-            while not stop.is_set():
-                with pool.get_connection():
-                    pass
-        except BaseException as exc:
-            errors.append(exc)
-
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for _ in range(500):
-        pool.resize(chance.randint(1, 6), max_overflow=chance.randint(0, 3))
-        stats = pool.get_stats()
-        assert min(stats["open_slots"], stats["active_connections"], stats["available_connections"]) >= 0
-    stop.set()
-    for thread in threads:
-        thread.join(30)
-    assert errors == []
+    chance = random.Random(7)
+    with coming_and_going(pool):
+        for _ in range(500):
+            pool.resize(chance.randint(1, 6), max_overflow=chance.randint(0, 3))
+            stats = pool.get_stats()
+            assert min(stats["open_slots"], stats["active_connections"], stats["available_connections"]) >= 0
     pool.resize(2, max_overflow=0)
     stats = pool.get_stats()
     assert stats["open_slots"] == len(pool.queue.idle) <= 2
@@ -774,24 +734,8 @@ def test_any_resize_at_any_time_keeps_the_count(make):
 def test_looking_for_lost_slots_takes_none_that_is_on_its_way(make):
     """Ten thousand looks while eight threads take and return as fast as they can find nothing."""
     pool = make(3, 2, hosts=NOWHERE, timeout=30)
-    stop, errors = threading.Event(), []
-
-    def work():
-        try:
-            while not stop.is_set():
-                with pool.get_connection():
-                    pass
-        except BaseException as exc:
-            errors.append(exc)
-
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for _ in range(10_000):
-        take_back(pool)
-    stop.set()
-    for thread in threads:
-        thread.join(30)
-    assert errors == []
+    with coming_and_going(pool):
+        for _ in range(10_000):
+            take_back(pool)
     assert pool.get_stats()["leaked"] == 0
     assert quiet(pool)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from fakes.ollama import FakeOllama, Play
+from fakes.threads import in_thread
 
 from analysis_kit.cancellation import CancelToken, current_token
 from analysis_kit.errors import (
@@ -57,21 +58,6 @@ def said(transport, **options):
     return "".join(
         item["response"] for item in transport.stream("/api/generate", PROMPT, model="fake", **options)
     )
-
-
-def in_thread(work):
-    """Run ``work`` on a thread; return the thread and where its result or error will be."""
-    box = {}
-
-    def run():
-        try:
-            box["value"] = work()
-        except BaseException as exc:
-            box["error"] = exc
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread, box
 
 
 # what arrives
