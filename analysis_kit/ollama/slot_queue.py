@@ -161,10 +161,12 @@ class SlotQueue:
             return slot or waiter.got or self._made(waiter), 0.0
         began = time.monotonic()
         token = current_token.get()
-        limit_s = self._limit_s(token, threading.get_ident()) if timeout_s is None else timeout_s
+        limit_s = self._limit_s(token, blocks=True) if timeout_s is None else timeout_s
         try:
             if token is None:
-                self._await(waiter, limit_s)
+                if not waiter.lock.acquire(True, min(limit_s, _LOOK_S)):  # nearly all waits end here
+                    self._take_back()
+                    self._await(waiter, max(0.0, limit_s - _LOOK_S))
             else:
                 with token.on_cancel(waiter.wake):
                     self._await(waiter, limit_s)
@@ -186,7 +188,7 @@ class SlotQueue:
             return slot or waiter.got or self._made(waiter), 0.0
         began = time.monotonic()
         token = current_token.get()
-        limit_s = self._limit_s(token) if timeout_s is None else timeout_s
+        limit_s = self._limit_s(token, blocks=False) if timeout_s is None else timeout_s
         try:
             for part_s in self._parts(limit_s):
                 if await waiter.wait_async(part_s, token):
@@ -289,7 +291,7 @@ class SlotQueue:
                 )
             self.waiters.append(waiter)
             # a slot that came back just before this caller could be seen has found nobody
-            if len(self.waiters) == 1 and (slot := self._last_idle()) is not None:
+            if self.idle and len(self.waiters) == 1 and (slot := self._last_idle()) is not None:
                 self.waiters.pop()
                 return slot
             self.waits += 1
@@ -360,23 +362,21 @@ class SlotQueue:
                 self._less()
             self.settle()
 
-    def _limit_s(self, token: CancelToken | None, blocked: int | None = None) -> float:
+    def _limit_s(self, token: CancelToken | None, *, blocks: bool) -> float:
         """Return the seconds that a caller waits who says nothing; -1 for as long as its token lets it."""
         # A run bounds its units itself. But who waits within a block of its own, or blocks the thread of one, may be
         # waiting for itself; so may what was begun there, in other tasks and threads.
         if token is None:
             return self.timeout_s
-        mine = entered.get()
-        own = (slot.holder == blocked or slot.entry in mine for slot in self.held)
+        mine, thread = entered.get(), threading.get_ident() if blocks else None
+        own = (slot.holder == thread or slot.entry in mine for slot in self.held)
         return self.timeout_s if any(own) else -1
 
     def _last_idle(self) -> Slot | None:
-        if self.idle:
-            try:
-                return self.idle.pop()
-            except IndexError:  # taken this moment, without the lock
-                return None
-        return None
+        try:
+            return self.idle.pop() if self.idle else None
+        except IndexError:  # taken this moment, without the lock
+            return None
 
     def _less(self) -> None:
         self.total -= 1
