@@ -19,8 +19,8 @@ from analysis_kit.errors import (
 )
 from analysis_kit.ollama.adaptive import AdaptiveLimit
 from analysis_kit.ollama.client import OllamaClient, connectable
-from analysis_kit.ollama.embedded.names import same_model
 from analysis_kit.ollama.host import EMBEDDED
+from analysis_kit.ollama.names import same_model
 from analysis_kit.ollama.reply import ModelInfo, Reply
 
 #: The pause of a host that failed, in seconds: doubled each time, up to the longest, and shortened by chance.

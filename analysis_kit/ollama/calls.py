@@ -15,9 +15,9 @@ from analysis_kit.errors import (
     OllamaUnreachableError,
     StreamBrokenError,
 )
-from analysis_kit.ollama.embedded.durations import duration_s, life_s
-from analysis_kit.ollama.embedded.names import same_model
+from analysis_kit.ollama.durations import duration_s, life_s
 from analysis_kit.ollama.faults import OK
+from analysis_kit.ollama.names import same_model
 from analysis_kit.ollama.reply import NAN, Collector, ModelInfo, Piece, Reply
 from analysis_kit.ollama.transport import Transport
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from analysis_kit.errors import ConfigurationError, ModelNotFoundError, OllamaError, StreamBrokenError
 from analysis_kit.ollama.calls import Calls
-from analysis_kit.ollama.embedded.names import same_model
+from analysis_kit.ollama.names import same_model
 from analysis_kit.ollama.reply import ModelInfo
 from analysis_kit.settings import get_settings
 

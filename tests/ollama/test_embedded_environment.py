@@ -12,8 +12,8 @@ import requests
 
 from analysis_kit.errors import ConfigurationError
 from analysis_kit.ollama import model_file
+from analysis_kit.ollama.durations import duration_s
 from analysis_kit.ollama.embedded import MODEL_NAME, EmbeddedOllama
-from analysis_kit.ollama.embedded.durations import duration_s
 from analysis_kit.ollama.embedded.environment import ServerVariables, listen_address, server_variables
 
 DEFAULTS = ServerVariables(parallel=2, ctx=2048, keep_alive_s=300.0, max_queue=512, origins=())

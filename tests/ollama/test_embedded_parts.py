@@ -24,9 +24,9 @@ from analysis_kit.ollama.embedded.gguf import Header, read_header, read_layout
 from analysis_kit.ollama.embedded.grammar import checked_grammar, compact_grammar
 from analysis_kit.ollama.embedded.inner import Inner
 from analysis_kit.ollama.embedded.llama import LlamaError, Shape
-from analysis_kit.ollama.embedded.names import short_name
 from analysis_kit.ollama.embedded.replies import Answer, join_native, to_json
 from analysis_kit.ollama.embedded.runner import LoadQueue, Runner
+from analysis_kit.ollama.names import short_name
 from analysis_kit.settings import reset_settings
 
 # --- names

@@ -21,9 +21,9 @@ from analysis_kit.ollama.embedded.asks import ApiError
 from analysis_kit.ollama.embedded.generation import Generation
 from analysis_kit.ollama.embedded.guard import Guard
 from analysis_kit.ollama.embedded.llama import LlamaError
-from analysis_kit.ollama.embedded.names import short_name
 from analysis_kit.ollama.embedded.replies import Answer, Json, join_native, native_error, unless_gone
 from analysis_kit.ollama.embedded.served import Embedded, Served
+from analysis_kit.ollama.names import short_name
 
 VERSION = "0.33.0"  #: the Ollama whose protocol this is
 _UNSERVED = (

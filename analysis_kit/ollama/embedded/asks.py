@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from analysis_kit.ollama.embedded.durations import duration_s, life_s
+from analysis_kit.ollama.durations import duration_s, life_s
 from analysis_kit.ollama.embedded.environment import LEAST_CTX
 from analysis_kit.ollama.embedded.llama import Shape
 

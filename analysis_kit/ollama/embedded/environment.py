@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 
 from analysis_kit.errors import ConfigurationError
-from analysis_kit.ollama.embedded.durations import duration_s, life_s
+from analysis_kit.ollama.durations import duration_s, life_s
 from analysis_kit.ollama.embedded.names import base_url
 from analysis_kit.ollama.host import DEFAULT_PORT, EMBEDDED, is_loopback
 

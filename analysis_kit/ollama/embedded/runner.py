@@ -14,9 +14,9 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+from analysis_kit.ollama.durations import FOR_EVER
 from analysis_kit.ollama.embedded import lifeline
 from analysis_kit.ollama.embedded.catalog import Model
-from analysis_kit.ollama.embedded.durations import FOR_EVER
 from analysis_kit.ollama.embedded.environment import DEFAULT_KEEP_ALIVE_S, DEFAULT_MAX_QUEUE
 from analysis_kit.ollama.embedded.inner import Inner
 from analysis_kit.ollama.embedded.llama import Llama, LlamaError, Shape
