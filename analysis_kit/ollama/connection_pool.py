@@ -22,7 +22,7 @@ from analysis_kit.ollama.client import OllamaClient
 from analysis_kit.ollama.host import api_key_for, parse_host, resolve_hosts
 from analysis_kit.ollama.lost import take_back
 from analysis_kit.ollama.placement import Placement
-from analysis_kit.ollama.slot_queue import SlotQueue, thread_names
+from analysis_kit.ollama.slot_queue import SlotQueue
 from analysis_kit.ollama.slots import GivenBack, Lease, Slot, given_back
 from analysis_kit.settings import get_settings
 
@@ -354,7 +354,7 @@ class OllamaConnectionPool:
             slot.leaked = True
             with self.queue.lock:
                 self.counts["leaked"] += 1
-            who = slot.describe(now, thread_names())
+            who = slot.describe()
             facts = {"pool": self.name, "host": slot.host.name, "held_s": now - slot.since, "holder": who}
             _log.warning("pool %(pool)r has a slot that is not given back: %(holder)s", facts, extra=facts)
         self.look_at = due

@@ -14,7 +14,6 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from analysis_kit.ollama.slot_queue import thread_names
 from analysis_kit.ollama.slots import Slot
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def take_back(pool: OllamaConnectionPool) -> None:
                 host.out = 0
     for slot in lost:
         slot.client.close()
-        what = "on its way" if math.isnan(slot.since) else f"held by {slot.describe(now, thread_names())}"
+        what = "on its way" if math.isnan(slot.since) else f"held by {slot.describe()}"
         facts = {"pool": pool.name, "host": slot.host.name, "holder": what}
         _log.warning(
             "pool %(pool)r takes back a slot that nobody can return any more: it was %(holder)s",

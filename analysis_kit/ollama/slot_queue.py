@@ -128,10 +128,7 @@ class SlotQueue:
                         self.total -= 1
                     else:
                         self.idle.append(slot)
-            while not self.keeps or self.total > self.size:
-                slot = self._last_idle()
-                if slot is None:
-                    break
+            while (not self.keeps or self.total > self.size) and (slot := self._last_idle()) is not None:
                 surplus.append(slot)
                 self.end(slot)
         for slot in surplus:
@@ -194,6 +191,9 @@ class SlotQueue:
                 if await waiter.wait_async(part_s, token):
                     break
                 self._take_back()
+        except GeneratorExit:
+            self._collected(waiter)
+            raise
         except BaseException:
             self._leave(waiter, keep=False)
             raise
@@ -345,6 +345,14 @@ class SlotQueue:
         if not keep:
             self._pass_on(waiter)
 
+    def _collected(self, waiter: Waiter) -> None:
+        """Leave the queue where a dead loop's task is collected, maybe by a step of this thread that has the lock."""
+        if self.lock.acquire(blocking=False):
+            self.lock.release()
+            self._leave(waiter, keep=False)
+        else:
+            threading.Thread(target=self._leave, args=(waiter,), kwargs={"keep": False}, daemon=True).start()
+
     def _claim(self, waiter: Waiter) -> tuple[bool, Slot | None]:
         """Take back what a waiter was given, if nobody has: who gave it and who ends the waiter may both pass it on."""
         with self.lock:
@@ -384,17 +392,9 @@ class SlotQueue:
             self._empty.set()
 
     def _full(self, limit_s: float) -> str:
-        now, names = time.monotonic(), thread_names()
-        holders = "; ".join(
-            slot.describe(now, names) for slot in sorted(self.held, key=lambda slot: slot.since)
-        )
+        holders = "; ".join(slot.describe() for slot in sorted(self.held, key=lambda slot: slot.since))
         return (
             f"the pool {self.name!r} (limit of size {self.size} overflow {self.overflow} reached) had no slot free within "
             f"{limit_s:.2f} s: {len(self.held)} in use, {len(self.waiters)} waiting. Held by: {holders or 'nobody now'}. "
             "Hold slots for shorter, or raise pool_size or timeout"
         )
-
-
-def thread_names() -> dict[int, str]:
-    """Return thread ident -> name of the threads that live."""
-    return {thread.ident: thread.name for thread in threading.enumerate() if thread.ident is not None}

@@ -115,11 +115,12 @@ class Slot:
         if seconds > self.longest_wait_s:  # noqa: PLR1730 - max() costs four times as much
             self.longest_wait_s = seconds
 
-    def describe(self, now: float, names: dict[int, str]) -> str:
+    def describe(self) -> str:
         """Return who holds it, for how long, doing what."""
+        names = {thread.ident: thread.name for thread in threading.enumerate()}
         what = self.operation if isinstance(self.operation, str) else " ".join(self.operation)
         who = names.get(self.holder, "a thread that has ended")
-        return f"{who} for {now - self.since:.1f} s{f' ({what})' if what else ''}"
+        return f"{who} for {time.monotonic() - self.since:.1f} s{f' ({what})' if what else ''}"
 
 
 class GivenBack:

@@ -354,6 +354,29 @@ def test_a_dead_waiter_that_is_collected_while_it_is_served_gives_its_slot_to_on
     task._log_destroy_pending = False
 
 
+def test_a_dead_waiter_that_is_collected_under_the_queues_lock_stops_nobody(make):
+    """Where the collector ends a closed loop's waiter in a step that holds the pool's lock, the step and the pool go on."""
+    pool = make(1, 0)
+    waiting = pool.queue.wait_async(5)
+
+    def collect():
+        with pool.queue.lock:
+            waiting.close()
+
+    async def begin():
+        waiting.send(None)
+
+    with pool.get_connection():
+        asyncio.run(begin())
+        assert len(pool.queue.waiters) == 1
+        collector = threading.Thread(target=collect, daemon=True)
+        collector.start()
+        collector.join(10)
+        assert not collector.is_alive()
+        wait_for(lambda: not pool.queue.waiters)
+    assert call(pool, timeout=1) == "ok"
+
+
 def test_leave_to_make_a_slot_is_not_lost_on_a_closed_loop(make):
     """Where a waiter of a closed loop is offered a slot that does not exist yet, the next one may make it."""
     pool = make(1, 0)
