@@ -1,5 +1,5 @@
 # ruff: noqa: SLF001 - parent and child are of one class
-"""One way to stop work that runs in another thread: a token it looks at, waits on, and registers its abort with.
+"""Work on other threads, and one way to stop it: a token it looks at, waits on, and registers its abort with.
 
 A run makes one token; each unit works under a child of it. Whoever blocks (a socket read, a wait for a slot, a
 backoff, a rate limit) registers with the current token, so that one ``cancel()`` reaches all of them at once.
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar, copy_context
 
 _log = logging.getLogger(__name__)
 
@@ -143,3 +144,21 @@ def sleep(seconds: float) -> None:
         time.sleep(seconds)
     elif token.wait(seconds):
         token.raise_if_cancelled()
+
+
+def call_side_by_side(
+    calls: Iterable[Callable[[], object]], name: str, *, within_s: float = math.inf
+) -> None:
+    """Make each call on a thread of its own, in the caller's context; return when all are over, or ``within_s`` is.
+
+    A call that never returns does not keep the interpreter from ending. What a call raises is its own affair.
+    """
+    threads = [
+        threading.Thread(target=copy_context().run, args=(call,), name=f"analysis-kit-{name}", daemon=True)
+        for call in calls
+    ]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + within_s
+    for thread in threads:
+        thread.join(None if end == math.inf else max(0.0, end - time.monotonic()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 import threading
@@ -9,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from analysis_kit.cancellation import CancelToken, current_token
+from analysis_kit.cancellation import CancelToken, call_side_by_side, current_token
 from analysis_kit.errors import (
     AnalysisKitError,
     AnswerError,
@@ -248,14 +249,8 @@ def _each(ask: Callable[[Host], object], hosts: Sequence[Host]) -> None:
         except BaseException as exc:  # noqa: BLE001 - raised below, where the answer is wanted
             failures.append(exc)
 
-    threads = [
-        threading.Thread(target=work, args=(host,), name="analysis-kit-host", daemon=True) for host in hosts
-    ]
     try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        call_side_by_side([functools.partial(work, host) for host in hosts], "host")
     except BaseException:
         token.cancel()
         raise

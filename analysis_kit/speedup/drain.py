@@ -6,10 +6,9 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Iterable
-from contextvars import copy_context
 from typing import Any
 
-from analysis_kit.cancellation import CancelToken, current_token
+from analysis_kit.cancellation import CancelToken, call_side_by_side, current_token
 
 
 def drain(
@@ -32,11 +31,8 @@ def drain(
         Name and error of the first item that failed; it stopped the others.
     """
     outer = current_token.get()
-    token, lock, left = (
-        CancelToken(parent=outer),
-        threading.Lock(),
-        iter(items),
-    )  # lock guards left and failures
+    token, left = CancelToken(parent=outer), iter(items)
+    lock = threading.Lock()  # guards left and failures
     failures: list[tuple[str, BaseException]] = []
 
     def work_on() -> None:
@@ -55,18 +51,8 @@ def drain(
                     failures.append((item[0], exc))
                 token.cancel()
 
-    # daemons: a function of the user's that never returns must not keep the interpreter from ending
-    threads = [
-        threading.Thread(
-            target=copy_context().run, args=(work_on,), name=f"analysis-kit-speedup-{i}", daemon=True
-        )
-        for i in range(workers)
-    ]
-    try:  # an interrupt can come while a thread is being started, too
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    try:
+        call_side_by_side([work_on] * workers, "speedup")
     finally:
         token.cancel()
         token.close()
