@@ -24,6 +24,9 @@ from analysis_kit.cancellation import CancelToken, current_token
 from analysis_kit.engine.tasks import awaits
 from analysis_kit.errors import RemoteCause
 
+#: How often a worker process looks whether its parent is still there.
+LOOK_S = 0.5
+
 #: An exception as bytes (None if it cannot travel) and in words.
 Packed = tuple[bytes | None, str]
 
@@ -75,6 +78,17 @@ def _hear(event: events.Event) -> None:
     heard = _heard.get()
     if heard is not None:
         heard.append(event)
+
+
+def end_with(parent: int) -> None:
+    """Have this worker process end once its parent has gone, however that died: loky's go on, busy ones for ever."""
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_S)
+        os._exit(1)
+
+    threading.Thread(target=look, name="analysis-kit-parent", daemon=True).start()
 
 
 def warm() -> None:

@@ -25,7 +25,7 @@ from typing import Any
 from analysis_kit import events
 from analysis_kit._optional import require
 from analysis_kit.cancellation import CancelToken
-from analysis_kit.engine.chunks import run_chunk, unpack_error, warm
+from analysis_kit.engine.chunks import end_with, run_chunk, unpack_error, warm
 from analysis_kit.engine.coroutines import LoopLane
 from analysis_kit.engine.flights import Board, Flight, Item
 from analysis_kit.engine.threads import fly
@@ -60,8 +60,10 @@ class Processes:
         """Have ``function`` called in one of the processes."""
         with self._lock:
             if self._executor is None or self._pid != os.getpid():
-                self._executor = self._loky.ProcessPoolExecutor(self._workers)
                 self._pid = os.getpid()
+                self._executor = self._loky.ProcessPoolExecutor(
+                    self._workers, initializer=end_with, initargs=(self._pid,)
+                )
             future: Future[Any] = self._executor.submit(function, *args)
         return future
 

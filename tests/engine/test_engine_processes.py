@@ -6,7 +6,9 @@ import asyncio
 import functools
 import os
 import signal
+import subprocess
 import sys
+import textwrap
 import threading
 import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -280,6 +282,31 @@ def test_cancel_kills_the_workers_and_the_next_run_has_new_ones(tmp_path):
 
     with AsyncAnalysisEngine(2, use_processes=True) as engine:
         assert run(main(engine)) == UNITS
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_workers_end_when_their_parent_is_killed(busy):
+    """A kernel that dies without a farewell leaves no worker process behind, neither an idle nor a busy one."""
+    code = f"""
+        import threading
+        from analysis_kit.engine.engine import AsyncAnalysisEngine
+        from analysis_kit.engine.loop import run_async
+
+        def work(_):
+            print("at work", flush=True)
+            while {busy}:
+                pass
+
+        engine = AsyncAnalysisEngine(1, use_processes=True).__enter__()
+        run_async(engine.analyze_sections_parallel({{"a": 1}}, work))
+        print("idle", flush=True)
+        threading.Event().wait()
+    """
+    owner = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout.readline() == "at work\n"
+    assert busy or owner.stdout.readline() == "idle\n"
+    owner.kill()
+    owner.communicate(timeout=30)  # its end comes when nobody holds the pipe any more
 
 
 def test_processes_stay_warm_inside_with_and_end_with_it():
