@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import hashlib
+import logging
 import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from types import CodeType
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel
 
+from analysis_kit.analyzers.identity import UntoldError, code_of, told
 from analysis_kit.analyzers.inflight import InFlight
 from analysis_kit.cache import ResultCache, cache_key, get_cache
 from analysis_kit.errors import AnalysisError, AnswerError, ConfigurationError, OllamaUnreachableError
@@ -21,6 +22,7 @@ from analysis_kit.ollama.pool import OllamaConnectionPool, get_pool
 from analysis_kit.results import Examined, Finding
 from analysis_kit.retry import call_with_retry, is_transient
 
+_log = logging.getLogger(__name__)
 #: Attempts at one question; and attempts where a server that has answered before is away, since one that starts again
 #: takes some seconds (their waits are 16 s together in the mean). If it stays away the retry budget soon ends them.
 _ATTEMPTS, _ATTEMPTS_IN_ALL = 3, 7
@@ -80,13 +82,6 @@ def as_finding(value: object, *, analyzer: str) -> Finding:
     )
 
 
-def _fingerprint(code: CodeType) -> str:
-    """Return a hash of what ``code`` does, so that an edited cell does not meet its former answers in the cache."""
-    parts: list[object] = [code.co_code, code.co_names]
-    parts += [_fingerprint(item) if isinstance(item, CodeType) else repr(item) for item in code.co_consts]
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
 class BaseAnalyzer:
     """An analyzer in a dozen lines: override `ask`, and get validation, cache, retry and timing from `analyze`.
 
@@ -121,12 +116,20 @@ class BaseAnalyzer:
     _monitor: PerformanceMonitor | None = None
     _caching: bool = True
     _reached: bool = False  # whether its server has answered before
+    _given: Any = None  # what it was made with, as `told`
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "name" not in cls.__dict__ and not isinstance(getattr(cls, "name", None), property):
             stem = cls.__name__.removesuffix("Analyzer") or cls.__name__
             cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", stem).lower()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Note what the analyzer is made with, for two that are made with different values answer differently."""
+        self = super().__new__(cls)
+        with contextlib.suppress(UntoldError):
+            self._given = told([args, kwargs])
+        return self
 
     def __init__(self) -> None:
         """Take nothing: the parts are fetched on first use, or assigned."""
@@ -229,13 +232,23 @@ class BaseAnalyzer:
         """Return what, besides text and sample, tells answers apart; None where answers are not cached."""
         if self.kind == "rules":
             return None
-        code = getattr(type(self).ask, "__code__", None)
+        try:
+            state = told({key: value for key, value in vars(self).items() if not key.startswith("_")})
+        except UntoldError as exc:
+            state, why = None, str(exc)
+        else:
+            why = "what it was made with cannot be told from other things"
+        if state is None or self._given is None:
+            facts = {"analyzer": self.name, "reason": why}
+            _log.warning("the answers of %(analyzer)s are not cached: %(reason)s", facts, extra=facts)
+            return None
         return {
             "analyzer": f"{type(self).__module__}.{type(self).__qualname__}",
             "name": self.name,
             "version": self.version,
-            "code": _fingerprint(code) if code is not None else "",
-            "state": {key: repr(value) for key, value in vars(self).items() if not key.startswith("_")},
+            "code": code_of(type(self)),
+            "state": state,
+            "given": self._given,
         }
 
     def inquire(self, text: str, sample: int) -> Examined:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel
 
 from analysis_kit.analyzers.base import BaseAnalyzer, as_finding
+from analysis_kit.analyzers.identity import code_of
 from analysis_kit.cache import cache_key
 from analysis_kit.errors import OllamaUnreachableError
 from analysis_kit.ollama.embedded import is_demo_model
@@ -148,8 +149,9 @@ class LLMAnalyzer(BaseAnalyzer):
         return self._identity
 
     def cache_parts(self) -> dict[str, Any] | None:
-        """Return what tells answers apart: question, schema, model digest, options."""
+        """Return what tells answers apart: question, schema, model digest, options; and a subclass's own code."""
         identity = self.identity()
+        code = code_of(type(self))
         return {
             "analyzer": self.name,
             "version": self.version,
@@ -158,6 +160,7 @@ class LLMAnalyzer(BaseAnalyzer):
             "num_predict": self.question.num_predict,
             "options": self.options,
             "model": identity.digest or identity.name,
+            **({"code": code, "given": self._given} if code else {}),
         }
 
     def ask(self, text: str) -> Any:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
+import os
 import pickle
+import subprocess
+import sys
+import textwrap
 import threading
+from dataclasses import replace
 from typing import Literal
 
+import numpy as np
 import pytest
 from fakes.ollama import FakeOllama
 from pydantic import BaseModel
@@ -95,6 +102,114 @@ def test_an_edited_cell_does_not_meet_its_former_answers(parts):
         return analyzer
 
     assert [make(number).analyze("Text.").score for number in (0.1, 0.2)] == [0.1, 0.2]
+
+
+def _made(figure):
+    """Return analyzers that differ by ``figure``, each in another way."""
+    array = np.zeros(5_000)
+    array[2_500] = figure
+
+    def decorated(function):
+        @functools.wraps(function)
+        def wrapper(*args):
+            return function(*args)
+
+        return wrapper
+
+    class Same(BaseAnalyzer):
+        def ask(self, text):
+            return {"said": self.number()}
+
+    class Private(Same):
+        def __init__(self, number):
+            self._number = number
+
+        def number(self):
+            return self._number
+
+    class Array(Same):
+        def __init__(self, array):
+            self.array = array
+
+        def number(self):
+            return float(self.array.sum())
+
+    class Function(Same):
+        def __init__(self, number):
+            self.number = number
+
+    class Attribute(Same):
+        value = figure
+
+        def number(self):
+            return self.value
+
+    class Default(Same):
+        def number(self, value=figure):
+            return value
+
+    class Helper(Same):
+        def number(self):
+            return figure
+
+    class Decorated(BaseAnalyzer):
+        @decorated
+        def ask(self, text):
+            return {"said": figure}
+
+    by_instance = [Private(figure), Array(array), Function(lambda: figure)]
+    return [*by_instance, Attribute(), Default(), Helper(), Decorated()]
+
+
+def test_K1_whatever_an_analyzer_is_made_of_is_in_the_key(parts):
+    """Two of one name answer each for itself, whichever attribute, argument, helper or decorated code tells them apart."""
+    for number in (1.0, 2.0, 1.0):
+        for analyzer in _made(number):
+            analyzer.cache, analyzer.monitor = parts
+            assert analyzer.analyze("Text.").values == {"said": number}, analyzer
+    assert parts[0].stats()["hits"] == len(_made(1.0))
+
+
+def test_K1_answers_of_what_cannot_be_told_apart_are_not_cached(parts, caplog):
+    """An analyzer made with a lock is asked each time, and a warning says why."""
+
+    class Locked(Counting):
+        def __init__(self, lock):
+            super().__init__()
+
+    analyzer = Locked(threading.Lock())
+    analyzer.cache, analyzer.monitor = parts
+    for _ in range(2):
+        analyzer.analyze("Text.")
+    assert analyzer._asked == 2
+    assert "the answers of locked are not cached" in caplog.text
+
+
+def test_K3_keys_of_own_analyzers_are_the_same_in_every_process():
+    """Sets, in code or in attributes, have another order in each process and still one key."""
+    code = """
+        from analysis_kit import BaseAnalyzer
+        from analysis_kit.cache import cache_key
+
+        class Own(BaseAnalyzer):
+            words = {"up", "down", "left", "right"}
+            def __init__(self, more):
+                self.more = more
+            def ask(self, text):
+                return {"said": text in {"one", "two", "three", "four"}}
+
+        print(cache_key(**Own({"north", "east", "south", "west"}).cache_parts()))
+    """
+    keys = {
+        subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in range(4)
+    }
+    assert len(keys) == 1
 
 
 @pytest.mark.parametrize("text", ["", "  ", "\ufeff", "\u200b\n", "\x00"])
@@ -233,6 +348,30 @@ def test_K1_options_model_and_prompt_are_in_the_key(parts):
         for analyzer in (first, same, warmer, newer):
             analyzer.pool.shutdown()
     assert cached == [False, True, False, False]
+
+
+def test_K1_what_a_subclass_does_with_an_answer_is_in_the_key(parts):
+    """An edited step after the model's answer does not meet the results of the former one."""
+
+    def make(shift):
+        class Shifted(SentimentAnalyzer):
+            def inquire(self, text, sample):
+                examined = super().inquire(text, sample)
+                return replace(examined, finding=replace(examined.finding, score=shift))
+
+        return Shifted()
+
+    with FakeOllama(answer=lambda _: GOOD) as fake:
+        pool = OllamaConnectionPool(1, hosts=fake.url)
+        found = []
+        for shift in (0.1, 0.2, 0.1):
+            analyzer = make(shift)
+            analyzer.cache, analyzer.monitor = parts
+            analyzer.pool = pool
+            examined = analyzer.examine("Text.")
+            found.append((examined.finding.score, examined.cached))
+        pool.shutdown()
+    assert found == [(0.1, False), (0.2, False), (0.1, True)]
 
 
 def test_answers_are_there_with_the_server_down(parts):
