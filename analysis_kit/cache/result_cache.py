@@ -23,6 +23,7 @@ _MAX_PAUSE_S = 60.0
 _MAX_UNSAVED = 10_000
 _TIDY_EVERY = 256  # sets
 _IDENTITY = "model identity"
+_MISSING = object()  # None is a value like others
 
 
 class Store(Protocol):
@@ -91,8 +92,8 @@ class ResultCache:
         self._hashers: dict[str, tuple[Any, Any]] = {}
         _caches.add(self)
 
-    def get(self, text: str, kind: str) -> Any:
-        """Return the value that was set for ``text`` and ``kind`` under the settings' model; None on a miss.
+    def get(self, text: str, kind: str, default: Any = None) -> Any:
+        """Return the value that was set for ``text`` and ``kind`` under the settings' model; ``default`` on a miss.
 
         Parameters
         ----------
@@ -100,8 +101,10 @@ class ResultCache:
             Any text; lone surrogates and NUL are texts like others.
         kind : str
             What the value says about the text, such as an analyzer's name.
+        default : object, optional
+            Tells a miss from a None that was set.
         """
-        return self.get_key(self._key(text, kind), kind=kind)
+        return self.get_key(self._key(text, kind), kind=kind, default=default)
 
     def set(self, text: str, kind: str, value: Any) -> None:
         """Keep ``value`` for ``text`` and ``kind``.
@@ -113,8 +116,8 @@ class ResultCache:
         """
         self.set_key(self._key(text, kind), kind, value)
 
-    def get_key(self, key: str, *, kind: str = "") -> Any:
-        """Return the value of ``key``, a fresh copy; None on a miss."""
+    def get_key(self, key: str, *, kind: str = "", default: Any = None) -> Any:
+        """Return the value of ``key``, a fresh copy; ``default`` on a miss."""
         with self._lock:
             entry = self._memory.get(key)
             if entry is not None:
@@ -123,8 +126,8 @@ class ResultCache:
                 self._used.add(key)
         value = self._from_store(key, kind) if entry is None else marshal.loads(entry[1])  # noqa: S302 - made here
         if events.listening():
-            events.emit(events.CacheLooked(kind, entry is not None or value is not None))
-        return value
+            events.emit(events.CacheLooked(kind, value is not _MISSING))
+        return default if value is _MISSING else value
 
     def set_key(self, key: str, kind: str, value: Any) -> None:
         """Keep ``value`` under ``key``; raises as `set` does."""
@@ -240,32 +243,33 @@ class ResultCache:
         key = cache_key(digest_of=model)
         with self._lock:
             entry = self._memory.get(key)
-        return self._read(key) if entry is None else marshal.loads(entry[1])  # noqa: S302 - made in this process
+        found = self._read(key) if entry is None else marshal.loads(entry[1])  # noqa: S302 - made in this process
+        return None if found is _MISSING else found
 
     def _read(self, key: str) -> Any:
-        """Return the store's value of ``key`` or None."""
+        """Return the store's value of ``key`` or ``_MISSING``."""
         store = self._store
         if store is None or (self._pauses and self._is_paused("reads")):
-            return None
+            return _MISSING
         try:
             text = store.read(key)
-            value = None if text is None else from_json(text)
+            value = _MISSING if text is None else from_json(text)
         except store.errors as exc:
             self._fails("reads", store, exc)
-            return None
+            return _MISSING
         except ValueError:
             facts = {"place": store.place}
             _log.warning(
                 "an entry of the cache at %(place)s is no JSON; it counts as missing", facts, extra=facts
             )
-            return None
+            return _MISSING
         if self._pauses:
             self._works("reads", store)
         return value
 
     def _from_store(self, key: str, kind: str) -> Any:
         value = self._read(key)
-        if value is None:
+        if value is _MISSING:
             with self._lock:
                 self._misses += 1
         else:

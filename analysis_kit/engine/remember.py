@@ -19,8 +19,9 @@ class _Remembered:
     def __call__(self, text: Any) -> Any:
         from analysis_kit.cache import get_cache
 
-        found = get_cache().get(text, self.kind)
-        if found is not None:
+        missing = object()  # a function may well find nothing, and say None
+        found = get_cache().get(text, self.kind, missing)
+        if found is not missing:
             return found
         value = self.analyze(text)
         if awaits(value):

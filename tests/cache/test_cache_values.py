@@ -116,6 +116,17 @@ def test_numpy_numbers_are_refused(url):
         cache.set("text", "kind", {"score": np.float64(0.5)})
 
 
+def test_K2_none_is_a_value_and_no_miss(tmp_path):
+    """A None that was set is told from a miss by ``default``, and counts as found, in memory and in a file."""
+    url = f"sqlite:///{tmp_path / 'answers.sqlite'}"
+    with open_cache(url) as cache:
+        cache.set("text", "kind", None)
+        assert cache.get("text", "kind", "missing") is None
+    with open_cache(url) as cache:
+        assert [cache.get(text, "kind", "missing") for text in ("text", "other")] == [None, "missing"]
+        assert [cache.stats()[name] for name in ("hits", "misses")] == [1, 1]
+
+
 def test_kinds_of_dict_come_back_as_equal_dicts(url):
     """An OrderedDict or a Counter is a dict of JSON values, and equal to the dict that comes back."""
     with open_cache(url) as cache:

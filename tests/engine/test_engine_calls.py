@@ -478,6 +478,22 @@ def test_results_are_kept_under_cache_as():
     assert len(calls) == 3
 
 
+@pytest.mark.parametrize("nothing", [None, False, 0, "", [], {}])
+def test_K2_a_result_that_is_nothing_is_kept_under_cache_as_too(nothing):
+    """A function that finds nothing is not asked again, whichever way it says so."""
+    calls = []
+
+    def find(text):
+        calls.append(text)
+        return nothing
+
+    engine = AsyncAnalysisEngine(1)
+    for _ in range(2):
+        found = run(engine.analyze_sections_parallel({"a": "xyz"}, find, cache_as=f"nothing {nothing!r}"))
+        assert found == {"a": nothing}
+    assert calls == ["xyz"]
+
+
 def test_threads_wait_for_the_next_run_inside_with_only():
     """Within the block the same threads serve run after run; at its end they are gone, and without it after each run."""
 
