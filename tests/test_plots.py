@@ -187,6 +187,14 @@ def test_every_plot_draws_on_the_axes_it_is_given(name):
     assert ax.figure.axes == [ax]
 
 
+def test_several_axes_are_refused():
+    """The array that ``subplots`` gives is no Axes, and the sentence says how to take one of it."""
+    axes = Figure().subplots(2, 2)
+    for plot in EVERY.values():
+        with pytest.raises(ConfigurationError, match=r"ndarray; give one Axes, such as axs\[0, 0\]"):
+            plot(ax=axes)
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_every_plot_tells_what_it_shows(name):
     """Alt text, title and data table are there without having been asked for."""

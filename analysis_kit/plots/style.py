@@ -71,6 +71,8 @@ def rows_of(table: pd.DataFrame) -> list[Any]:
 def new_axes(ax: Axes | None, *, height: float, width: float = 7.0) -> Axes:
     """Return ``ax``, or new axes in a figure of its own, of a size in inches, that pyplot does not know."""
     if ax is not None:
+        if not hasattr(ax, "get_figure"):
+            raise ConfigurationError(f"ax= is of type {type(ax).__name__}; give one Axes, such as axs[0, 0]")
         return ax
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine

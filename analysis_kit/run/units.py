@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 WAYS = ("section", "speaker", "turn")
 SUFFIXES = {".txt", ".json", ".vtt"}
+_NAME_WORDS = 4  # a name of a file that is not there may have so many
 _ARTICLES = {"the", "a", "an"}
 #: What ends a company's full name and is left out when people talk of it.
 _LEGAL_FORM = re.compile(
@@ -119,24 +121,24 @@ def units_of(
 
 
 def _from_frame(data: pd.DataFrame, *, text: str | None, id: str | None, keep: Sequence[str]) -> list[Unit]:  # noqa: A002
-    columns = [str(column) for column in data.columns]
+    columns = ", ".join(str(column) for column in data.columns)
     if text is None:
-        raise ConfigurationError(
-            f"a DataFrame needs text=, the column that holds the text; it has {', '.join(columns)}"
-        )
+        raise ConfigurationError(f"a DataFrame needs text=, the column that holds the text; it has {columns}")
     if isinstance(keep, str):
         keep = [keep]
     for argument, name in [("text", text), ("id", id), *(("keep", name) for name in keep)]:
-        if name is not None and name not in columns:
+        if name is not None and name not in data.columns:
+            raise ConfigurationError(f"the DataFrame has no column {name!r} ({argument}=); it has {columns}")
+        if name is not None and data[name].ndim > 1:
             raise ConfigurationError(
-                f"the DataFrame has no column {name!r} ({argument}=); it has {', '.join(columns)}"
+                f"the DataFrame has several columns {name!r} ({argument}=); it has {columns}"
             )
     names = data.index if id is None else data[id]
     kept = [data[name].tolist() for name in keep]
     units = []
     for position, (name, value) in enumerate(zip(names, data[text], strict=True)):
-        body = value if isinstance(value, str) else "" if _is_missing(value) else str(value)
-        along = {column: values[position] for column, values in zip(keep, kept, strict=True)}
+        body = _text_of(name, value, give=f"text=, a column of texts, where {text!r} is none")
+        along = {str(column): values[position] for column, values in zip(keep, kept, strict=True)}
         units.append(Unit(str(name), "row", str(name), position, body, along))
     return units
 
@@ -145,12 +147,12 @@ def _is_series(data: Any) -> bool:
     return hasattr(data, "items") and hasattr(data, "index") and hasattr(data, "to_frame")
 
 
-def _text_of(name: object, value: object) -> str:
+def _text_of(name: object, value: object, *, give: str = "name -> text") -> str:
     if isinstance(value, str):
         return value
     if _is_missing(value):
         return ""
-    raise ConfigurationError(f"the text of {name!r} is of type {type(value).__name__}; give name -> text")
+    raise ConfigurationError(f"the text of {name!r} is of type {type(value).__name__}; give {give}")
 
 
 def _is_missing(value: Any) -> bool:
@@ -190,8 +192,16 @@ def _transcripts(data: Any) -> Iterator[Transcript]:
         )
 
 
+def _is_prose(value: str) -> bool:
+    """Return whether ``value`` is a text itself: some lines, or several words of which no file has the name."""
+    words = value.split()
+    return "\n" in value or (
+        len(words) > _NAME_WORDS and not value.lower().endswith(tuple(SUFFIXES)) and not os.path.exists(value)  # noqa: PTH110 - a text is too long a name for Path
+    )
+
+
 def _paths(value: str | Path) -> list[Path]:
-    if isinstance(value, str) and "\n" in value:
+    if isinstance(value, str) and _is_prose(value):
         raise ConfigurationError(
             "this is text, not a path: give parse_transcript(text), or a mapping such as {'my text': text}"
         )

@@ -156,6 +156,30 @@ def test_a_dataframe_without_the_named_column_is_refused_with_those_it_has(how, 
         ak.analyze(data, **how)
 
 
+def test_columns_may_have_names_of_any_kind():
+    """Numbers and tuples name columns as texts do, and are named as text in the tables."""
+    plain = pd.DataFrame([["We grew.", "x", 3]])
+    nested = plain.set_axis(pd.MultiIndex.from_tuples([("a", "body"), ("a", "id"), ("b", "n")]), axis=1)
+    (unit,) = units_of(plain, text=0, id=1, keep=[2])
+    assert (unit.name, unit.text, unit.keep) == ("x", "We grew.", {"2": 3})
+    (unit,) = units_of(nested, text=("a", "body"), id=("a", "id"), keep=[("b", "n")])
+    assert (unit.name, unit.text, unit.keep) == ("x", "We grew.", {"('b', 'n')": 3})
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (pd.DataFrame([["We grew.", "We fell."]], columns=["body", "body"]), "several columns 'body'"),
+        (pd.DataFrame({"body": ["We grew.", b"We fell."]}), "the text of 1 is of type bytes; give text="),
+        (pd.DataFrame({"body": [1, 2]}), "is of type int; give text=, a column of texts"),
+    ],
+)
+def test_a_column_that_is_no_text_is_refused(data, said):
+    """Numbers, bytes and columns that share a name are not taken for texts: the sentence says which column."""
+    with pytest.raises(ConfigurationError, match=said):
+        units_of(data, text="body")
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
@@ -168,6 +192,8 @@ def test_a_dataframe_without_the_named_column_is_refused_with_those_it_has(how, 
         ({"a": ["We grew."]}, "the text of 'a' is of type list"),
         (pd.Series([], dtype=object), "the Series is empty"),
         ("Operator: Welcome.\nAda: We grew.", "this is text, not a path"),
+        ("Revenue grew in all of our regions. " * 200, "this is text, not a path"),
+        (["We sold more than a year ago.", "And we lost nothing at all."], "this is text, not a path"),
     ],
 )
 def test_data_that_cannot_be_analysed_is_one_sentence(data, said):
