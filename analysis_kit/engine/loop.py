@@ -74,12 +74,12 @@ def run_async(awaitable: Awaitable[T]) -> T:
         raise NotAwaitableError(f"run_async needs an awaitable, got {type(given).__name__}.{hint}")
     try:
         loop = asyncio.get_running_loop()
-    except RuntimeError:
-        return _in_its_own_loop(awaitable) if isinstance(awaitable, asyncio.Future) else _alone(awaitable)
+    except RuntimeError:  # isfuture, because a patch has put other classes under the names of asyncio's
+        return _in_its_own_loop(awaitable) if asyncio.isfuture(awaitable) else _alone(awaitable)
     old_patch = hasattr(asyncio, "_nest_patched") and not hasattr(asyncio, "_nest_asyncio2")
     if isinstance(loop, asyncio.BaseEventLoop) and not old_patch:  # the old one loses queued cells
         return _nested(loop, awaitable)
-    if isinstance(awaitable, asyncio.Future) and awaitable.get_loop() is loop:
+    if asyncio.isfuture(awaitable) and awaitable.get_loop() is loop:
         raise ConfigurationError(
             f"this future belongs to the running {type(loop).__module__}.{type(loop).__name__}, which cannot be nested: await it."
         )
@@ -166,6 +166,10 @@ class _Watch:
 def _end(loop: asyncio.BaseEventLoop, run: object, task: asyncio.Task[Any]) -> None:
     """Cancel every task that a nested run has started and that still goes on, and run the loop until they have ended."""
     ours = {each for each in asyncio.all_tasks(loop) if run in _marks(each)}
+    # the loop closes a generator that was left half read in a task: cancelled, what it has open would stay open
+    closing = {each for each in ours if type(each.get_coro()).__name__ == "async_generator_athrow"}
+    if closing:
+        loop.run_until_complete(asyncio.wait(closing, timeout=END_S))
     for each in ours:
         each.cancel()
     if ours:

@@ -79,6 +79,47 @@ def test_a_future_runs_where_it_belongs():
         loop.close()
 
 
+def test_a_future_is_one_after_a_patch_too():
+    """A patch puts other classes in the place of asyncio's; what gather gives is still taken for the future it is."""
+    text = """
+        import asyncio
+        from analysis_kit.engine.loop import run_async
+
+        async def main():
+            run_async(asyncio.sleep(0))
+
+        asyncio.run(main())
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        print(run_async(asyncio.gather(asyncio.sleep(0, 1), asyncio.sleep(0, 2))))
+        loop.close()
+    """
+    assert script(text) == "[1, 2]\n"
+
+
+def test_a_generator_that_was_left_half_read_is_closed():
+    """What an asynchronous generator does on its way out is done to its end, though its reader left it in a nested run."""
+    done = []
+
+    async def items():
+        try:
+            yield 1
+            yield 2
+        finally:
+            await asyncio.sleep(0)
+            done.append("closed")
+
+    async def first():
+        async for item in items():
+            return item
+
+    async def main():
+        return run_async(first())
+
+    assert asyncio.run(main()) == 1
+    assert done == ["closed"]
+
+
 async def _task():
     return asyncio.get_running_loop().create_task(answer())
 
