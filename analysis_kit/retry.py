@@ -184,18 +184,12 @@ class _Retry:
     def _tell(self, state: tenacity.RetryCallState) -> None:
         exc = state.outcome.exception() if state.outcome is not None else None
         wait_s, kind = state.upcoming_sleep, type(exc).__name__
-        _log.info(
-            "%s: attempt %d of at most %d failed (%s: %s); the next follows in %.2f s",
-            *(self.name, self.number, self.policy.max_attempts, kind, exc, wait_s),
-            extra={
-                "operation": self.name,
-                "attempt": self.number,
-                "attempts": self.policy.max_attempts,
-                "wait_s": wait_s,
-                "error_type": kind,
-                "error": str(exc),
-            },
+        facts = {"operation": self.name, "attempt": self.number, "attempts": self.policy.max_attempts}
+        facts |= {"wait_s": wait_s, "error_type": kind, "error": str(exc)}
+        text = (
+            "%(operation)s: attempt %(attempt)d of at most %(attempts)d failed (%(error_type)s: %(error)s); "
         )
+        _log.info(text + "the next follows in %(wait_s).2f s", facts, extra=facts)
         events.emit(events.RetryScheduled(self.name, self.number, wait_s, kind))
 
     def note(self, exc: Exception) -> None:
@@ -288,7 +282,7 @@ class _Policy:
 
 
 def _asked_s(state: tenacity.RetryCallState) -> float:
-    """Return the seconds that the server wants to be left alone, by the error of the attempt that failed; 0 if it says none."""
+    """Return the seconds that the server wants to be left alone, by the failed attempt's error; 0 if it says none."""
     exc = state.outcome.exception() if state.outcome is not None else None
     if isinstance(exc, errors.AnalysisError):
         exc = exc.__cause__
@@ -348,7 +342,7 @@ def exponential_backoff_retry(
     Raises
     ------
     ConfigurationError
-        If ``max_attempts`` is below 1 or a time below 0.
+        If ``max_attempts`` is below 1 or a time below 0, or the function is a generator function.
 
     Examples
     --------
@@ -367,6 +361,9 @@ def exponential_backoff_retry(
     policy = _Policy(max_attempts, base_s, max_wait_s, deadline_s, retry_on, budget, on_attempt)
 
     def decorate(fn: Callable[P, T]) -> Callable[P, T]:
+        if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+            why = "it fails while it is read, where no call can be repeated; decorate what it calls for each item"
+            raise errors.ConfigurationError(f"{_name(fn)} is a generator function: {why}.")
         if inspect.iscoroutinefunction(fn):
 
             @functools.wraps(fn)

@@ -451,6 +451,20 @@ def test_options_that_cannot_work_are_refused(options):
         exponential_backoff_retry(**options)
 
 
+def test_a_generator_function_is_refused():
+    """Its call only makes the generator, so nothing would be repeated: the decorator says what to decorate instead."""
+
+    def plain():
+        yield
+
+    async def waiting():
+        yield
+
+    for function in (plain, waiting):
+        with pytest.raises(errors.ConfigurationError, match="is a generator function: .* for each item"):
+            exponential_backoff_retry(function)
+
+
 def test_retries_are_logged_with_the_servers_words(caplog):
     """Each retry leaves one INFO record: attempt, error, wait."""
     with caplog.at_level(logging.INFO, logger="analysis_kit.retry"):
