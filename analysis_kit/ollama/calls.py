@@ -181,11 +181,12 @@ class Calls:
 
     def _pieces(self, path: str, body: dict[str, Any], prompt: str) -> Generator[Piece, None, Reply]:
         model, host = body["model"], self.base_url
+        asked = body.get("options", {}).get("num_ctx")
         collector = Collector(
             host=host,
             model=model,
             prompt=prompt,
-            num_ctx=body.get("options", {}).get("num_ctx"),
+            num_ctx=asked if isinstance(asked, int) else None,  # anything else is the server's to refuse
             chat=path == "/api/chat",
         )
         reply: Reply | None = None

@@ -442,6 +442,12 @@ def test_O6_the_count_that_a_text_needs_at_least_decides(counted, text, clipped)
     assert is_clipped(counted, text, None) is clipped
 
 
+def test_a_context_of_another_type_is_the_servers_to_refuse(fake, client):
+    """A num_ctx that is no whole number goes out as it is, and does not break the reading of the answer."""
+    assert client.generate("Hello.", options={"num_ctx": "4096"}).text
+    assert fake.requests[-1].json["options"]["num_ctx"] == "4096"
+
+
 def test_O16_lone_surrogates_and_nul_are_replaced_everywhere(fake, client):
     """O16: half an emoji or NUL in a text becomes U+FFFD in what is sent; marks of direction stay; nothing raises."""
     text = "grew \ud83d by\x00 5\u200f %"
