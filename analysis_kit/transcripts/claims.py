@@ -34,6 +34,7 @@ _CLOCK = r"\d{1,2}:\d{2}(?::\d{2})?(?:[.,]\d{1,3})?"
 _LEAD = re.compile(rf"(?:[*_#>]+\s*|[\[(]?{_CLOCK}[\])]?\s+)+")
 _TAIL = re.compile(rf"\s*(?:\[\d{{1,3}}\]|[\[(]{_CLOCK}[\])]|(?<=\s){_CLOCK}|[*_]+)$")
 _MARKED = re.compile(r"<?\s*(?P<mark>[QA]|Question|Answer)\s*(?:--?|[\u2013\u2014])\s*(?P<rest>[^>]+?)\s*>?")
+_MARK_BEHIND = re.compile(r"(?<=\S)\s+[QA]$")
 _BRACKETED = re.compile(r"\[([^\[\]]+)\]|<([^<>]+)>")
 _COLONS = re.compile("[:\uff1a()\\[\\]]")
 #: What no title line is without; looked for first, since all of them are looked for slowly.
@@ -86,6 +87,7 @@ def title_after(lines: Sequence[str], index: int) -> tuple[int, tuple[str | None
     """Return the line where the title of the bare name in line ``index`` may stand, and title and affiliation."""
     at = index + 1 if index + 1 < len(lines) and lines[index + 1] else index + 2
     line = lines[at] if at < len(lines) and len(lines[at]) <= _LONGEST_HEAD else ""
+    line = _MARK_BEHIND.sub("", line)
     parts = split_dashes(bare(line)) if line and not _PROSE.match(line) else []
     # "CFO" and "Analyst" are labels of their own too, but not right under a name
     nameless = nameless_role(line)

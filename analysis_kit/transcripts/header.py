@@ -16,7 +16,7 @@ _EXCHANGES = (
 _TICKER = re.compile(
     rf"\(\s*(?:[A-Za-z][A-Za-z .]{{1,20}}:\s*)(?P<a>[A-Z0-9]{{1,6}}(?:[.\-][A-Z]{{1,3}})?)\s*\)"
     rf"|\b(?:{_EXCHANGES})\s*:\s*(?P<b>[A-Z0-9]{{1,6}}(?:[.\-][A-Z]{{1,3}})?)\b"
-    r"|\((?P<c>[A-Z]{1,5}(?:[.\-][A-Z]{1,2})?)\)"
+    r"|\((?P<c>[A-Z]{1,5}(?:[.\-][A-Z]{1,2})?)(?:\s+[-+\u2212]?\d+(?:\.\d+)?%)?\)"
 )
 _NO_TICKER = {
     *("CEO", "CFO", "COO", "CTO", "IR", "VP", "FY", "GAAP", "EUR", "GBP", "USD", "UK", "US", "USA"),
@@ -76,6 +76,12 @@ _COMPANY_FORM = re.compile(
 )
 _NO_COMPANY = re.compile(
     r"\b(?:reports|announces|earnings|call|transcript|results|quarter|fiscal|annual|conference|webcast|event|contents|half|full)\b",
+    re.IGNORECASE,
+)
+# What follows a quarter and is no company: "Q1 2026 Preliminary Results".
+_RESULTS = re.compile(
+    r"\W*(?:(?:financial|preliminary|interim|unaudited|consolidated|trading|sales|business|operating|production|investors?"
+    r"|analysts?|management|corporate|group|company|and|the)\b|\Z)",
     re.IGNORECASE,
 )
 
@@ -192,8 +198,13 @@ def company_in(line: str) -> str | None:
     --------
     >>> company_in("Fernhill Foods, Inc. (NYSE: FNH) Q1 2026 Earnings Call")
     'Fernhill Foods, Inc.'
+    >>> company_in("Q1 2026 Fernhill Foods Inc Earnings Call")
+    'Fernhill Foods Inc'
     """
     line = _LEAD.sub("", line)
+    quarter = _QUARTER.match(line)
+    if quarter and _ABOUT.search(line) and not _RESULTS.match(line, quarter.end()):
+        line = line[quarter.end() :]
     stops = [
         found.start()
         for found in (_ticker(line), _QUARTER.search(line), _DATE.search(line), _NO_COMPANY.search(line))

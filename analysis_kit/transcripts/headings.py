@@ -34,7 +34,7 @@ _PEOPLE_WORD = re.compile(
     "participants|executives|representatives|team|analysts|presenters|speakers|panelists|attendees",
     re.IGNORECASE,
 )
-_RULE = re.compile(r"[-=_*~#\u2013\u2014](?:\s*[-=_*~#\u2013\u2014]){2,}")
+_RULE = re.compile(r"[-=_*~#\u2013\u2014](?:\s*[-=_*~#\u2013\u2014]){2,}|\.(?:\s*\.){9,}")
 _FRAME = re.compile(r"^[\[(#*_=\-\u2013\u2014\s]+|[\])#*_=\-\u2013\u2014\s:]+$")
 _MARKDOWN = re.compile(r"#{1,6}\s+(\S.*?)\s*#*")
 _SMALL = {
@@ -69,7 +69,7 @@ _INNER_END = re.compile(r"[.!?;]\s")
 
 
 def is_rule(line: str) -> bool:
-    """Tell whether a line is drawn and not written (``-----``)."""
+    """Tell whether a line is drawn and not written (``-----``, ``.....`` of ten dots or more)."""
     return bool(_RULE.fullmatch(line))
 
 

@@ -9,13 +9,15 @@ from analysis_kit.transcripts.claims import read_claims
 from analysis_kit.transcripts.header import Facts, company_in, is_company, read_line
 from analysis_kit.transcripts.headings import Part, is_rule, own_heading, part_of, people_heading
 from analysis_kit.transcripts.labels import LabelBook
-from analysis_kit.transcripts.model import UNKNOWN, Speaker
+from analysis_kit.transcripts.model import UNKNOWN, Role, Speaker
 from analysis_kit.transcripts.names import ends_sentence
 from analysis_kit.transcripts.participants import read_participants
 from analysis_kit.transcripts.reading import bare, tidy
 from analysis_kit.transcripts.sections import Draft, Speech
 
 _TITLE_LINES = 6
+#: FactSet's marks, alone under a label; behind its title they are left out with it.
+_MARKS: dict[str, Role] = {"Q": "analyst", "A": "executive"}
 _LONGEST_NAME = 8
 
 
@@ -75,8 +77,12 @@ class _Reader:
             self.front = False
             self.speaker = label.name
             self.speech.append(label.speech)
-            self.draft.meet(Speaker(label.name, label.title, label.affiliation, label.role))
-            return label.taken
+            role, taken = label.role, label.taken
+            after = index + taken
+            if label.style == "line" and after < len(self.lines) and self.lines[after] in _MARKS:
+                role, taken = _MARKS[self.lines[after]], taken + 1
+            self.draft.meet(Speaker(label.name, label.title, label.affiliation, role))
+            return taken
         part = part_of(line)
         if part:
             self._open(line, part, "")

@@ -99,6 +99,19 @@ def marked():
     return HEADER + lists + "\n\n".join(parts)
 
 
+def behind(space):
+    """Write the call with Q and A behind titles (or alone under them), and rows of dots between the speeches."""
+    parts = []
+    for at, (name, text) in enumerate(SPEECHES):
+        title, house = PEOPLE[name]
+        known_as = f"{house} -- {title}" if house else title
+        mark = "" if at < 4 or not title else f"{space}Q" if house else f"{space}A"
+        parts.append(f"{name}\n{known_as}{mark}\n{text}" if title else f"{name}: {text}")
+        if at == 2:
+            parts.append("QUESTION AND ANSWER SECTION")
+    return HEADER + f"\n{'.' * 90}\n".join(parts)
+
+
 def ruled():
     """Write the call with numbered labels between drawn lines."""
     parts = []
@@ -142,6 +155,8 @@ LAYOUTS = {
         "Victor Amadi:", "Amadi:"
     ),
     "Q and A before the names": marked(),
+    "Q and A behind the titles": behind(" "),
+    "Q and A under the titles": behind("\n"),
     "numbered, between rules": ruled(),
     "CRLF": BASE.replace("\n", "\r\n"),
     "CR": BASE.replace("\n", "\r"),
