@@ -68,12 +68,23 @@ def only(text):
         ("five countries", 5.0, "count"),
         ("$7 million a year ago", 7e6, "USD"),
         ("EUR18 .9 m", 18.9e6, "EUR"),
+        ("1 000 000 euros", 1e6, "EUR"),
+        ("SEK 12 450 million", 12.45e9, "SEK"),
+        ("EUR -1 250 million", -1.25e9, "EUR"),
+        ("EUR 1\u202f250,5 million", 1.2505e9, "EUR"),
+        ("5 000 customers", 5_000.0, "count"),
     ],
 )
 def test_each_way_to_say_a_number(text, value, unit):
     """Currency, scale, sign, words, per share, percent, basis points, multiples and counts come out normalised."""
     number = only(f"It was {text}.")
     assert (number["value"], number["unit"], number["low"], number["high"]) == (value, unit, None, None)
+
+
+def test_numbers_side_by_side_are_no_thousands():
+    """A blank parts thousands only behind a currency, in round numbers and in several groups."""
+    assert only("Our top 10 500 customers stayed.")["value"] == 500.0
+    assert only("In 2024 500 customers stayed.")["value"] == 500.0
 
 
 @pytest.mark.parametrize(
