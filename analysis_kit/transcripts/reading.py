@@ -4,6 +4,7 @@ The policy, for files, strings and JSON alike:
 
 - line ends of every kind (CRLF, CR, NEL, form feed, U+2028, U+2029) become ``\n``;
 - spaces of every width, NBSP among them, become a plain space;
+- ligatures, as they come out of a PDF, become their letters;
 - characters that only lay out (BOM, soft hyphen, zero-width space, word joiner) are removed;
 - what is no text (NUL and other controls, lone surrogates) becomes U+FFFD, so that it is seen and not glued over;
 - direction marks stay in the speech, where they matter, and are ignored in labels, names and headings.
@@ -21,6 +22,7 @@ _TABLE: dict[int, str | None] = {
     **dict.fromkeys(map(ord, "\n\r\v\f\x85\u2028\u2029"), "\n"),
     **dict.fromkeys([0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000], " "),
     **dict.fromkeys([0xAD, 0x200B, 0x2060, 0xFEFF]),
+    **dict(zip(range(0xFB00, 0xFB07), ("ff", "fi", "fl", "ffi", "ffl", "st", "st"), strict=True)),
     ord("\t"): "\t",
 }
 _DIRECTION_MARKS = dict.fromkeys([0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])

@@ -174,6 +174,7 @@ LAYOUTS = {
         "Operator\n\nOur first", "Questions & Answers:\n\nOperator\n\nOur first"
     ),
     "soft hyphens": BASE.replace("Margins", "Mar\u00adgins"),
+    "ligatures of a PDF": BASE.replace("flour", "\ufb02our").replace("Officer", "O\ufb03cer"),
 }
 
 
