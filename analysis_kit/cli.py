@@ -139,7 +139,7 @@ def _server(parser: argparse.ArgumentParser) -> None:
 
 def _inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="transcripts (.txt, .json, .vtt), folders or globs"
+        "files", nargs="+", metavar="FILE", help="transcripts (.txt, .json, .vtt, .srt), folders or globs"
     )
     _server(parser)
     parser.add_argument("--analyzers", help="comma-separated names (default: all that can answer)")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 WAYS = ("section", "speaker", "turn")
-SUFFIXES = {".txt", ".json", ".vtt"}
+SUFFIXES = {".txt", ".json", ".vtt", ".srt"}
 _NAME_WORDS = 4  # a name of a file that is not there may have so many
 _ARTICLES = {"the", "a", "an"}
 #: What ends a company's full name and is left out when people talk of it.

@@ -20,7 +20,7 @@ _PREPARED = re.compile(
     re.IGNORECASE,
 )
 _QA = re.compile(
-    r"(?:analyst )?(?:q ?(?:&|and) ?a|q/a|qa|questions?(?: |-)?(?:&|and)(?: |-)?answers?)"
+    r"(?:analyst )?(?:q ?(?:&|and) ?a|q/a|qa|questions?(?: |-)?(?:(?:&|and)(?: |-)?)?answers?)"
     r"(?: ?(?:section|session|period|portion))?",
     re.IGNORECASE,
 )

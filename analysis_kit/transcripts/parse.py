@@ -12,11 +12,11 @@ from analysis_kit.transcripts.model import Transcript
 from analysis_kit.transcripts.plain import read_plain
 from analysis_kit.transcripts.reading import clean, decode
 from analysis_kit.transcripts.structured import read_json
-from analysis_kit.transcripts.webvtt import read_webvtt
+from analysis_kit.transcripts.webvtt import SUBRIP, read_webvtt
 
 Format = Literal["text", "json", "vtt"]
 
-_BY_SUFFIX: dict[str, Format] = {".json": "json", ".vtt": "vtt", ".webvtt": "vtt"}
+_BY_SUFFIX: dict[str, Format] = {".json": "json", ".vtt": "vtt", ".webvtt": "vtt", ".srt": "vtt"}
 _EXAMPLE = "example.txt"
 _LABELS = "'Ada Byrne -- Chief Executive Officer' or 'Operator' on its own line, or 'Ada Byrne: ...'"
 
@@ -27,7 +27,7 @@ def read_transcript(path: str | os.PathLike[str], *, format: Format | None = Non
     Parameters
     ----------
     path : str or path-like
-        A text, JSON or WebVTT file in UTF-8, UTF-16 (with byte order mark) or Windows-1252.
+        A text, JSON, WebVTT or SubRip file in UTF-8, UTF-16 (with byte order mark) or Windows-1252.
     format : {"text", "json", "vtt"}, optional
         The layout; by default the file's suffix and content tell.
 
@@ -81,9 +81,9 @@ def parse_transcript(
     Parameters
     ----------
     text : str
-        The whole transcript: plain text with speaker labels, JSON, or WebVTT.
+        The whole transcript: plain text with speaker labels, JSON, WebVTT or SubRip.
     format : {"text", "json", "vtt"}, optional
-        The layout; by default the suffix of ``source`` and the text's beginning tell.
+        The layout ("vtt" is SubRip too); by default the suffix of ``source`` and the text's beginning tell.
     source : str, optional
         Name of the file, for errors and for `Transcript.id`.
 
@@ -148,7 +148,7 @@ def _layout(text: str, source: str | None) -> Format:
     if named:
         return named
     start = text[:400].lstrip("\ufeff \t\r\n")
-    if re.match(r"WEBVTT(?:\s|$)", start):
+    if re.match(r"WEBVTT(?:\s|$)", start) or SUBRIP.match(clean(start)):
         return "vtt"
     return "json" if re.match(r"\{\s*[\"}]|\[\s*[\[{\"\]]", start) else "text"
 

@@ -32,10 +32,10 @@ _TEXT = ("text", "content", "speech", "transcript", "paragraph", "sentence")
 _TITLE = ("title", "position", "speaker_title", "speakerTitle", "job_title")
 _AFFILIATION = ("affiliation", "firm", "company", "organization")
 _SECTION = ("section", "session", "component")
-_PEOPLE = ("participants", "people", "speakers")
+_PEOPLE = ("participants", "participant", "people", "speakers")
 _COMPANY = ("company", "company_name", "companyName")
 _TICKER = ("ticker", "symbol")
-_DATE = ("date", "call_date", "event_date", "datetime")
+_DATE = ("date", "call_date", "event_date", "datetime", "time")
 _YEAR = ("year", "fiscal_year", "fiscalYear")
 _ROLES: dict[str, Role] = {role: role for role in get_args(Role)}
 
@@ -129,16 +129,18 @@ class _Reader:
         if turns and all(isinstance(turn, str) for turn in turns):
             return self._plain("\n\n".join(turns), place.strip('"'))
         section = ""
+        named = any(isinstance(turn, dict) and _is_turn(turn) for turn in turns)
         for number, turn in enumerate(turns, start=1):
-            if not isinstance(turn, dict) or not _is_turn(turn):
+            # where a recording's speakers were told apart, some passages may have none
+            if not isinstance(turn, dict) or not (_is_turn(turn) or (named and _has_text(turn))):
                 found = _keys(turn) if isinstance(turn, dict) else type(turn).__name__
                 raise self._unknown(f"item {number} of {place} to be a turn", found)
-            name = turn.get(next(key for key in _SPEAKER if key in turn))
+            name = turn.get(next((key for key in _SPEAKER if key in turn), ""))
             speaker = self._speaker(name, turn, number)
             section = bare(clean(_text(turn, _SECTION))) or section
             text = self._speech(turn, number)
             if text:
-                part = part_of(section)
+                part = part_of(section.replace("_", " "))
                 self.draft.speeches.append(Speech(speaker, text, part, section="" if part else section))
         if not self.draft.speeches:
             raise TranscriptError(
@@ -179,7 +181,11 @@ class _Reader:
 
 
 def _is_turn(data: Mapping[str, Any]) -> bool:
-    return any(key in data for key in _SPEAKER) and any(key in data for key in _TEXT)
+    return any(key in data for key in _SPEAKER) and _has_text(data)
+
+
+def _has_text(data: Mapping[str, Any]) -> bool:
+    return any(key in data for key in _TEXT)
 
 
 def _keys(data: Mapping[str, Any]) -> str:

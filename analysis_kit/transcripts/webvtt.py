@@ -1,7 +1,8 @@
-"""WebVTT captions: cues to speeches, by voice tags or by labels at the start of a cue's line.
+"""WebVTT and SubRip captions: cues to speeches, by voice tags or by labels at the start of a cue's line.
 
 Timings, identifiers, styles and notes are dropped (a note before the first cue may name call and participants); the
-lines and cues of one speaker are joined by a space into one speech.
+lines and cues of one speaker are joined by a space into one speech. A line that rolling captions show again is taken
+once.
 """
 
 from __future__ import annotations
@@ -15,7 +16,16 @@ from analysis_kit.transcripts.header import Facts, read_line
 from analysis_kit.transcripts.headings import people_heading
 from analysis_kit.transcripts.labels import LabelBook
 from analysis_kit.transcripts.model import UNKNOWN, Speaker
-from analysis_kit.transcripts.names import nameless_role, role_of, split_person, title_and_house
+from analysis_kit.transcripts.names import (
+    PARTICLES,
+    is_likely_name,
+    is_name,
+    is_title,
+    nameless_role,
+    role_of,
+    split_person,
+    title_and_house,
+)
 from analysis_kit.transcripts.participants import read_participants
 from analysis_kit.transcripts.reading import bare
 from analysis_kit.transcripts.sections import Draft, Speech
@@ -23,12 +33,14 @@ from analysis_kit.transcripts.sections import Draft, Speech
 _TIMING = re.compile(r"(?:\d+:)?\d{1,2}:\d{2}[.,]\d{1,3}\s*-->")
 _VOICE = re.compile(r"<v(?:\.[^\s<>]{0,99})?(?:\s+([^<>]{0,199}))?>")
 #: Only the format's own tags: other angle brackets are what somebody typed.
-_TAGS = re.compile(r"</?(?:v|c|i|b|u|ruby|rt|lang)(?:[.\s][^<>]{0,199})?>|<\d{1,3}:[\d:.]{1,12}>")
+_TAGS = re.compile(r"</?(?:v|c|i|b|u|ruby|rt|lang|font)(?:[.\s][^<>]{0,199})?>|<\d{1,3}:[\d:.]{1,12}>")
+_CLOCK = re.compile(r"<\d{1,3}:[\d:.]{1,12}>")
+SUBRIP = re.compile(r"\s*\d+[ \t]*\n(?:\d+:)?\d{1,2}:\d{2},\d{1,3}\s*-->")
 _NO_CUE = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")
 
 
 def read_webvtt(text: str, where: str) -> Draft:
-    """Return the draft of a WebVTT text that is clean.
+    """Return the draft of a WebVTT or SubRip text that is clean.
 
     Parameters
     ----------
@@ -40,8 +52,10 @@ def read_webvtt(text: str, where: str) -> Draft:
     Raises
     ------
     TranscriptError
-        If it does not open with ``WEBVTT``, or has no cue with words.
+        If it opens neither with ``WEBVTT`` nor with a numbered cue, or has no cue with words.
     """
+    if SUBRIP.match(text):
+        text = f"WEBVTT\n\n{text}"
     blocks = re.split(r"\n[ \t]*(?:\n[ \t]*)+", text.strip("\n \t"))
     head, *rest = blocks[0].split("\n")
     if not re.match(r"WEBVTT(?:\s|$)", head):
@@ -50,6 +64,7 @@ def read_webvtt(text: str, where: str) -> Draft:
         )
     notes: list[str] = [head.removeprefix("WEBVTT").strip(" \t-\u2013\u2014:"), *rest]
     lines: list[tuple[str | None, str]] = []  # voice (None where no tag names one) and words of a line
+    rolling = _CLOCK.search(text) is not None
     cues = 0
     for block in blocks[1:]:
         first, *others = block.split("\n")
@@ -63,7 +78,10 @@ def read_webvtt(text: str, where: str) -> Draft:
             cues += 1
             payload = payload[timed + 1 :]
         # A block without a timing is the rest of a cue that has a blank line in it: words all the same.
-        lines += _voices(payload)
+        said = _voices(payload)
+        while rolling and said and lines and said[0] == lines[-1] and not _CLOCK.search(payload[0]):
+            said, payload = said[1:], payload[1:]
+        lines += said
     draft = _speeches(lines)
     if not draft.speeches:
         raise TranscriptError(
@@ -113,13 +131,21 @@ def _speeches(lines: list[tuple[str | None, str]]) -> Draft:
 
 
 def _meet(draft: Draft, voice: str) -> str:
-    """Return the name in a voice tag, which may hold a title too ("Ada Byrne, Chief Executive Officer")."""
-    name, _, parts = split_person(voice)
+    """Return the name in a voice tag; a title may follow ("Ada Byrne, Chief Executive Officer"), or stand first ("Byrne, Ada")."""
+    name, comma, parts = split_person(voice)
+    if comma == "," and len(parts) == 1 and _is_first_name(parts[0], surname=name):
+        name, parts = f"{parts[0]} {name}", []
     known_as = title_and_house(parts) if parts else (None, None)
     if known_as is None or not name:
         name, known_as = voice, (None, None)
     draft.meet(Speaker(name, *known_as, role=nameless_role(name) or role_of(*known_as)))
     return name
+
+
+def _is_first_name(text: str, *, surname: str) -> bool:
+    one_word = sum(word not in PARTICLES for word in surname.split()) == 1
+    a_name = is_name(text) and is_likely_name(text) and not is_title(text)
+    return one_word and a_name and nameless_role(surname) is None
 
 
 def _read_notes(draft: Draft, notes: list[str]) -> None:

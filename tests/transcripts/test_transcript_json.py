@@ -75,6 +75,31 @@ def test_json_sections_and_roles_are_kept_and_general_ones_are_parted():
     assert (call.people["Jane Doe"].title, call.people["Jane Doe"].role) == ("CEO", "executive")
 
 
+def test_json_sections_may_have_names_of_a_program():
+    """ "management_discussion" and "question_answer" are the usual parts, and whom a list calls an analyst is one."""
+    data = {
+        "time": "2025-04-24 17:00:00",
+        "participant": [{"name": "Priya Nair", "role": "analyst"}, {"name": "Jane Doe", "role": "executive"}],
+        "transcript": [
+            {"name": "Jane Doe", "session": "management_discussion", "speech": ["We grew."]},
+            {"name": "Priya Nair", "session": "question_answer", "speech": ["Why?"]},
+        ],
+    }
+    call = parse_transcript(json.dumps(data))
+
+    assert list(call.sections) == ["Prepared remarks", "Q&A 1: Priya Nair"]
+    assert str(call.date) == "2025-04-24"
+
+
+def test_json_passages_may_lack_a_speaker():
+    """Where speakers were told apart, a passage without one is Unknown's; without any speaker it is no transcript."""
+    passages = [{"speaker": "Jane Doe", "text": "We grew."}, {"start": 3.0, "text": "Hm."}]
+
+    assert list(parse_transcript(json.dumps({"segments": passages})).speakers) == ["Jane Doe", "Unknown"]
+    with pytest.raises(TranscriptError, match='item 1 of "segments" to be a turn'):
+        parse_transcript(json.dumps({"segments": passages[1:]}))
+
+
 @pytest.mark.parametrize("layout", ["example", "unknowns"])
 def test_to_dict_comes_back_equal(layout):
     """What `to_dict` writes is read back as an equal transcript, unknown speakers and roles included."""

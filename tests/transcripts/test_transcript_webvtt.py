@@ -1,9 +1,9 @@
-"""WebVTT: voices, labels, notes, and what is joined."""
+"""WebVTT and SubRip: voices, labels, notes, and what is joined."""
 
 import pytest
 
 from analysis_kit.errors import TranscriptError
-from analysis_kit.transcripts.parse import parse_transcript
+from analysis_kit.transcripts.parse import parse_transcript, read_transcript
 
 HEAD = "WEBVTT - Fernhill Foods (FNH) Q1 2025 Earnings Call\nKind: captions\n\nNOTE\nApril 24, 2025\n\nSTYLE\n::cue { color: red }\n\nREGION\nid:a\n\n"
 
@@ -48,6 +48,48 @@ def test_cues_of_one_speaker_become_one_turn(payloads, ends):
         "Q1 2025",
         "2025-04-24",
     )
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_subrip_is_read_as_captions_are(ends, tmp_path):
+    """Numbers and clocks of SubRip are no speech, whatever the file is called."""
+    text = (
+        "1\n00:00:01,000 --> 00:00:02,000\nOperator: Welcome.\n\n2\n00:00:02,000 --> 00:00:03,000\n"
+        '<font color="white">Jane Doe: We</font>\n\n3\n00:00:03,000 --> 00:00:04,000\n<i>grew\nby 5%.</i>\n'
+    ).replace("\n", ends)
+    path = tmp_path / "call.srt"
+    path.write_bytes(text.encode())
+    for call in (parse_transcript(text), read_transcript(path)):
+        assert [(turn.speaker, turn.text) for turn in call.turns] == [
+            ("Operator", "Welcome."),
+            ("Jane Doe", "We grew by 5%."),
+        ]
+
+
+def test_lines_that_rolling_captions_show_again_are_taken_once():
+    """Captions made by a machine show each line twice or more; somebody who says a thing twice still said it twice."""
+    rolling = parse_transcript(
+        cues(
+            "welcome<00:00:01.100><c> to</c><00:00:01.200><c> the call</c>",
+            "welcome to the call",
+            "welcome to the call\nwe<00:00:03.100><c> grew</c>",
+            "we grew",
+            "we grew\nwe<00:00:05.100><c> grew</c>",
+        )
+    )
+    plain = parse_transcript(cues("Jane Doe: We grew.", "We grew.", "We grew."))
+
+    assert [turn.text for turn in rolling.turns] == ["welcome to the call we grew we grew"]
+    assert plain.turns[0].text == "We grew. We grew. We grew."
+
+
+def test_a_voice_may_have_its_surname_first():
+    """ "Doe, Jane" is Jane Doe, as meeting programs write her; a house or a room behind a comma is no first name."""
+    call = parse_transcript(
+        cues("<v Doe, Jane>Hi.", "<v van der Berg, Ludwig>Hm.", "<v Jane Doe, Apple>Yes.", "<v Doe, CEO>No.")
+    )
+
+    assert list(call.speakers) == ["Jane Doe", "Ludwig van der Berg", "Doe"]
 
 
 def test_voices_may_hold_titles():
