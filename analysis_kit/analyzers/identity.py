@@ -79,16 +79,16 @@ def _written(value: object) -> list[Any]:
         return [type(value).__qualname__, text]
 
 
-def code_of(analyzer: type) -> list[Any]:
-    """Return what the classes of an analyzer say that are not the kit's own: methods, helpers, attributes."""
+def code_of(thing: type) -> list[Any]:
+    """Return what a class and its bases say that are neither the kit's own nor pydantic's: methods, helpers, attributes."""
     return [
         [
             [name, _if_told(value)]
             for name, value in sorted(vars(cls).items())
             if not name.startswith("__") or isinstance(value, FunctionType)
         ]
-        for cls in analyzer.__mro__
-        if cls is not object and not cls.__module__.startswith("analysis_kit.")
+        for cls in thing.__mro__
+        if cls is not object and not cls.__module__.startswith(("analysis_kit.", "pydantic."))
     ]
 
 

@@ -149,9 +149,10 @@ class LLMAnalyzer(BaseAnalyzer):
         return self._identity
 
     def cache_parts(self) -> dict[str, Any] | None:
-        """Return what tells answers apart: question, schema, model digest, options; and a subclass's own code."""
+        """Return what tells answers apart: question, schema with its validators, model digest, options, a subclass's code."""
         identity = self.identity()
         code = code_of(type(self))
+        checks = code_of(self.question.schema)
         return {
             "analyzer": self.name,
             "version": self.version,
@@ -161,6 +162,7 @@ class LLMAnalyzer(BaseAnalyzer):
             "options": self.options,
             "model": identity.digest or identity.name,
             **({"code": code, "given": self._given} if code else {}),
+            **({"checks": checks} if checks else {}),
         }
 
     def ask(self, text: str) -> Any:

@@ -48,7 +48,12 @@ class Question:
     num_predict: int = 256
 
     def __post_init__(self) -> None:
-        if "{text}" not in self.prompt:
+        given: object = self.schema
+        if not (isinstance(given, type) and issubclass(given, BaseModel)):
+            raise ConfigurationError(
+                f"the schema of {self.name!r} must be a pydantic model (a class), not {given!r:.60}"
+            )
+        if not isinstance(self.prompt, str) or "{text}" not in self.prompt:
             raise ConfigurationError(
                 f"the prompt of {self.name!r} must contain {{text}}, where the text goes"
             )

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import pytest
 from fakes.ollama import FakeOllama
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from analysis_kit import (
     AnalysisError,
@@ -372,6 +372,40 @@ def test_K1_what_a_subclass_does_with_an_answer_is_in_the_key(parts):
             found.append((examined.finding.score, examined.cached))
         pool.shutdown()
     assert found == [(0.1, False), (0.2, False), (0.1, True)]
+
+
+def test_K1_what_a_schema_makes_of_an_answer_is_in_the_key(parts):
+    """An edited validator of the schema does not meet the results of the former one."""
+
+    def make(suffix):
+        class Label(BaseModel):
+            label: str
+
+            @field_validator("label")
+            @classmethod
+            def _longer(cls, value):
+                return value + suffix
+
+        return LLMAnalyzer("own", "Say it. {text}", Label)
+
+    with FakeOllama(answer='{"label": "a"}') as fake:
+        pool = OllamaConnectionPool(1, hosts=fake.url)
+        found = []
+        for suffix in ("x", "y", "x"):
+            analyzer = make(suffix)
+            analyzer.cache, analyzer.monitor = parts
+            analyzer.pool = pool
+            examined = analyzer.examine("Text.")
+            found.append((examined.finding.label, examined.cached))
+        pool.shutdown()
+    assert found == [("ax", False), ("ay", False), ("ax", True)]
+
+
+@pytest.mark.parametrize("schema", [dict, {"type": "object"}, None])
+def test_a_schema_that_is_no_model_is_refused(schema):
+    """A JSON Schema as a dict, which the client takes as ``format``, is no schema of an analyzer: the sentence says what is."""
+    with pytest.raises(ConfigurationError, match="the schema of 'own' must be a pydantic model"):
+        LLMAnalyzer("own", "Say it. {text}", schema)
 
 
 def test_answers_are_there_with_the_server_down(parts):
