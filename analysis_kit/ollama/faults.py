@@ -36,6 +36,8 @@ OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TOO_LARGE = 200, 401, 403, 404, 413
 _BUSY = frozenset({429, 503})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NO_MODEL = re.compile(r"model .*not found", re.IGNORECASE | re.DOTALL)
+#: Endpoints that are pasted along with an address, "http://gpu1:11434/v1".
+_OWN_PATH = re.compile(r"/(?:v1|api)\b.*$")
 _SHOWN_CHARACTERS = 500
 
 #: What requests, urllib3 and the socket below them raise.
@@ -109,7 +111,12 @@ class Faults:
         elif status == _TOO_LARGE:
             hint = "; the request is larger than something on the way lets through: shorten the text"
         elif not words or words.startswith(("404 page", "<")):
-            hint = "; is an Ollama server at this address?"
+            own = _OWN_PATH.search(self.host)
+            hint = (
+                f"; an Ollama's address ends before {own[0]}"
+                if own
+                else "; is an Ollama server at this address?"
+            )
         return OllamaError(
             f"{self.host} failed the request{_of(model)} with status {status}{said}{hint}", **facts
         )

@@ -128,6 +128,16 @@ def test_a_host_with_a_path_is_asked_below_it(fake):
         assert below.version() == "1"
 
 
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/api", "/api/chat"])
+def test_an_endpoint_pasted_with_the_address_is_said(fake, path):
+    """The address that OpenAI's clients want, or an endpoint's own, is named as what to shorten."""
+    with (
+        OllamaClient(fake.url + path, model="fake") as client,
+        pytest.raises(OllamaError, match=f"address ends before {path.rstrip('/')}$"),
+    ):
+        client.generate("x")
+
+
 @pytest.mark.parametrize(
     ("reason", "flags"),
     [("stop", ()), ("length", ("truncated",)), ("of a later version", ()), (None, ()), ("", ())],
