@@ -51,8 +51,10 @@ def _record(row: Row) -> dict[str, Any]:
         "attempts": row.attempts,
         "duration_s": row.duration_s,
         **asdict(done.split),
-        "prompt_tokens": done.prompt_tokens if asked else None,
-        "generated_tokens": done.generated_tokens if asked else None,
+        # an answer is at least a token, as is its prompt: none means that the server (an older one, of a prompt it had
+        # kept) did not count
+        "prompt_tokens": (asked and done.prompt_tokens) or None,
+        "generated_tokens": (asked and done.generated_tokens) or None,
         "host": done.host or None,
         "digest": done.digest or None,
         "words": row.words,

@@ -74,6 +74,14 @@ def test_every_row_is_done_and_says_who_answered_and_where_the_time_went(fake):
     assert len(calls_to(fake)) == 6
 
 
+def test_tokens_that_the_server_did_not_count_are_unknown(fake):
+    """An older server leaves the count of a prompt out that it had kept: that is no prompt of zero tokens."""
+    fake.script("/api/generate", Play(text=ANSWER, fields={"prompt_eval_count": None, "eval_count": None}))
+    frame = run_of({"only": "Revenue grew."}, hosts=fake.url).to_frame()
+    assert frame["status"].tolist() == ["done"]
+    assert frame[["prompt_tokens", "generated_tokens"]].isna().all().all()
+
+
 def test_the_same_data_again_is_answered_from_the_cache_without_a_request(fake):
     """The second run asks the model nothing, says so on each row, and finds the same."""
     first = run_of(TEXTS, hosts=fake.url).to_frame()
