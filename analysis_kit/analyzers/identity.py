@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import hashlib
 import json
 import pickle
+import sysconfig
 from collections.abc import Callable
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -19,6 +21,10 @@ _WRAPPERS: dict[type, Callable[[Any], Any]] = {
     MethodType: lambda value: [value.__func__, value.__self__],
     CodeType: lambda value: [value.co_code.hex(), value.co_names, value.co_consts],
 }
+_PLAIN = {type(None), bool, int, float, str}
+_CONTAINERS = {list, tuple, set, frozenset, dict}
+_MOST_ITEMS = 1000  # a larger global is data, too much to be told for each text
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 class UntoldError(Exception):
@@ -36,7 +42,7 @@ def told(value: object, _within: frozenset[int] = frozenset()) -> Any:
     UntoldError
         If it can be neither written down nor named.
     """
-    if value is None or type(value) in {bool, int, float, str}:
+    if type(value) in _PLAIN:
         return value
     if id(value) in _within:
         return "itself"
@@ -66,7 +72,38 @@ def _contents(value: Any, within: frozenset[int]) -> list[Any]:
 def _function(value: FunctionType, within: frozenset[int]) -> list[Any]:
     own = told([value.__code__, value.__defaults__, value.__kwdefaults__], within)
     around = [*(_cell(cell) for cell in value.__closure__ or ()), getattr(value, "__wrapped__", None)]
+    around += _beside(value)
     return ["function", own, [_if_told(each, within) for each in around]]
+
+
+def _beside(function: FunctionType) -> list[Any]:
+    """Return the helpers and constants that a function of the user's own finds in its cells or its module."""
+    code, module = function.__code__, str(function.__module__)
+    if code.co_filename.startswith(_LIBRARIES) or module.startswith("analysis_kit."):
+        return []
+    found = [function.__globals__.get(name) for name in _names(code)]
+    return [each for each in found if _is_constant(each) or _is_helper(each, module)]
+
+
+def _is_constant(value: object) -> bool:
+    return type(value) in _PLAIN or (type(value) in _CONTAINERS and len(value) <= _MOST_ITEMS)  # type: ignore[arg-type]
+
+
+def _is_helper(value: object, module: str) -> bool:
+    return isinstance(value, FunctionType) and str(value.__module__) == module
+
+
+@functools.lru_cache(maxsize=1024)
+def _names(code: CodeType) -> tuple[str, ...]:
+    """Return the global names that ``code`` reads and does not set itself, as it does with a count."""
+    named: dict[str, set[str]] = {"LOAD_GLOBAL": set(), "STORE_GLOBAL": set()}
+    parts = [code]
+    for part in parts:  # which grows
+        parts += [inner for inner in part.co_consts if isinstance(inner, CodeType)]
+        for step in dis.get_instructions(part):
+            if step.opname in named:
+                named[step.opname].add(step.argval)
+    return tuple(sorted(named["LOAD_GLOBAL"] - named["STORE_GLOBAL"]))
 
 
 def _written(value: object) -> list[Any]:

@@ -170,6 +170,35 @@ def test_K1_whatever_an_analyzer_is_made_of_is_in_the_key(parts):
     assert parts[0].stats()["hits"] == len(_made(1.0))
 
 
+def test_K1_helpers_and_constants_of_other_cells_are_in_the_key(parts):
+    """A prompt, a list of words or a helper that an edited cell has changed asks anew; a count that the code keeps does not."""
+    cells = {
+        "PROMPT": "PROMPT = 'first'",
+        "WORDS": "WORDS = ['up', 'down']",
+        "inner": "def inner():\n    return PROMPT",
+        "helper": "def helper():\n    return inner() + str([word for word in WORDS])",
+        "asked": "asked = 0",
+        "class": "class Own(BaseAnalyzer):\n    def ask(self, text):\n        global asked\n        asked += 1\n        return helper()",
+    }
+    notebook = {"__name__": "__main__", "BaseAnalyzer": BaseAnalyzer}
+    for cell in cells.values():
+        exec(cell, notebook)
+
+    def said():
+        analyzer = notebook["Own"]()
+        analyzer.cache, analyzer.monitor = parts
+        return analyzer.analyze("Text.").label
+
+    assert [said(), said()] == ["first['up', 'down']"] * 2
+    exec("PROMPT = 'second'", notebook)
+    assert said() == "second['up', 'down']"
+    exec("WORDS.append('left')", notebook)
+    assert said() == "second['up', 'down', 'left']"
+    exec("def inner():\n    return 'third'", notebook)
+    assert [said(), said()] == ["third['up', 'down', 'left']"] * 2
+    assert notebook["asked"] == 4
+
+
 def test_K1_answers_of_what_cannot_be_told_apart_are_not_cached(parts, caplog):
     """An analyzer made with a lock is asked each time, and a warning says why."""
 
