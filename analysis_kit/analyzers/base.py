@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import logging
 import re
 import time
 from collections.abc import Mapping
@@ -13,7 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel
 
-from analysis_kit.analyzers.identity import UntoldError, code_of, told
+from analysis_kit.analyzers.identity import code_of, state_of, told
 from analysis_kit.analyzers.inflight import InFlight
 from analysis_kit.cache import ResultCache, cache_key, get_cache
 from analysis_kit.errors import AnalysisError, AnswerError, ConfigurationError, OllamaUnreachableError
@@ -22,7 +20,6 @@ from analysis_kit.ollama.pool import OllamaConnectionPool, get_pool
 from analysis_kit.results import Examined, Finding
 from analysis_kit.retry import call_with_retry, is_transient
 
-_log = logging.getLogger(__name__)
 #: Attempts at one question; and attempts where a server that has answered before is away, since one that starts again
 #: takes some seconds (their waits are 16 s together in the mean). If it stays away the retry budget soon ends them.
 _ATTEMPTS, _ATTEMPTS_IN_ALL = 3, 7
@@ -127,8 +124,7 @@ class BaseAnalyzer:
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Note what the analyzer is made with, for two that are made with different values answer differently."""
         self = super().__new__(cls)
-        with contextlib.suppress(UntoldError):
-            self._given = told([args, kwargs])
+        self._given = told([args, kwargs])
         return self
 
     def __init__(self) -> None:
@@ -232,22 +228,12 @@ class BaseAnalyzer:
         """Return what, besides text and sample, tells answers apart; None where answers are not cached."""
         if self.kind == "rules":
             return None
-        try:
-            state = told({key: value for key, value in vars(self).items() if not key.startswith("_")})
-        except UntoldError as exc:
-            state, why = None, str(exc)
-        else:
-            why = "what it was made with cannot be told from other things"
-        if state is None or self._given is None:
-            facts = {"analyzer": self.name, "reason": why}
-            _log.warning("the answers of %(analyzer)s are not cached: %(reason)s", facts, extra=facts)
-            return None
         return {
             "analyzer": f"{type(self).__module__}.{type(self).__qualname__}",
             "name": self.name,
             "version": self.version,
             "code": code_of(type(self)),
-            "state": state,
+            "state": state_of(self),
             "given": self._given,
         }
 

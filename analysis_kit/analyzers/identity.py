@@ -1,17 +1,34 @@
-"""What tells one analyzer's answers from another's: its code, and what it was made with, alike in every process."""
+"""What tells one analyzer's answers from another's: its code, and what it was made with, alike in every process.
+
+Code is told by what it does, with the constants and helpers of other cells that it reads; values by their content, since
+a ``repr`` leaves out the middle of an array, and holds addresses, which come again, and sets in an order of their own.
+What the code itself changes while it answers (a count of calls, a list of what was seen) tells nothing and is left out.
+"""
 
 from __future__ import annotations
 
-import dis
+import contextlib
 import functools
 import hashlib
+import itertools
 import json
+import os
 import pickle
 import sysconfig
+import uuid
+import weakref
 from collections.abc import Callable
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+from analysis_kit.analyzers.touched import attributes_touched, variables
+
+_PLAIN = {type(None), bool, int, float, str}
+_CONTAINERS = (list, tuple, set, frozenset, dict)
+_MOST_ITEMS = 1000  # a larger global is data, too much to be told for each text
+_MOST_BYTES = 1 << 24  # as are larger objects: a model is known by being the same one
+_DATA = {"numpy", "pandas"}  # told anew each time, since their content may be changed in place
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _WRAPPERS: dict[type, Callable[[Any], Any]] = {
     staticmethod: lambda value: value.__func__,
     classmethod: lambda value: value.__func__,
@@ -21,33 +38,20 @@ _WRAPPERS: dict[type, Callable[[Any], Any]] = {
     MethodType: lambda value: [value.__func__, value.__self__],
     CodeType: lambda value: [value.co_code.hex(), value.co_names, value.co_consts],
 }
-_PLAIN = {type(None), bool, int, float, str}
-_CONTAINERS = {list, tuple, set, frozenset, dict}
-_MOST_ITEMS = 1000  # a larger global is data, too much to be told for each text
-_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
-
-class UntoldError(Exception):
-    """Raised for a value of which nothing says how it differs from others, such as a lock."""
+_process = uuid.uuid4().hex  # keys with it are of this process alone
+_numbers = itertools.count()
+_met: dict[int, tuple[weakref.ref[Any], list[str]]] = {}
 
 
 def told(value: object, _within: frozenset[int] = frozenset()) -> Any:
-    """Return ``value`` as JSON that differs where what an analyzer does with it may differ.
-
-    Functions are told by their code, defaults and closures, so that an edited cell is another one; a ``repr`` would leave
-    out the middle of an array, and would hold addresses, which come again, and sets in an order of their own.
-
-    Raises
-    ------
-    UntoldError
-        If it can be neither written down nor named.
-    """
+    """Return ``value`` as JSON that differs where what an analyzer does with it may differ."""
     if type(value) in _PLAIN:
         return value
     if id(value) in _within:
         return "itself"
     within = _within | {id(value)}
-    if isinstance(value, (list, tuple, set, frozenset, dict)):
+    if isinstance(value, _CONTAINERS):
         return _contents(value, within)
     for kind, parts in _WRAPPERS.items():
         if isinstance(value, kind):
@@ -56,7 +60,34 @@ def told(value: object, _within: frozenset[int] = frozenset()) -> Any:
         return _function(value, within)
     if isinstance(value, (type, ModuleType)):
         return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', value.__name__)}"
-    return _written(value)
+    return _object(value)
+
+
+def code_of(thing: type) -> list[Any]:
+    """Return what a class and its bases say that are neither the kit's own nor pydantic's: methods, helpers, attributes."""
+    changed = attributes_touched(thing)
+    return [
+        [
+            [name, _without_process(told(value))]
+            for name, value in sorted(vars(cls).items())
+            if (not name.startswith("__") and name not in changed) or isinstance(value, FunctionType)
+        ]
+        for cls in thing.__mro__
+        if cls is not object and not cls.__module__.startswith(("analysis_kit.", "pydantic."))
+    ]
+
+
+def state_of(analyzer: object) -> Any:
+    """Return the attributes of an analyzer, without the private ones and those that change while it answers."""
+    changed = attributes_touched(type(analyzer))
+    public = {key: value for key, value in vars(analyzer).items() if not key.startswith("_")}
+    return told({key: value for key, value in public.items() if key not in changed})
+
+
+def _without_process(found: Any) -> Any:
+    """Return what stands for an attribute of a class: a lock in it is made anew with each class, and is no other one."""
+    here = isinstance(found, list) and str(found[-1]).startswith(_process)
+    return found[0] if here else found
 
 
 def _contents(value: Any, within: frozenset[int]) -> list[Any]:
@@ -71,69 +102,27 @@ def _contents(value: Any, within: frozenset[int]) -> list[Any]:
 
 def _function(value: FunctionType, within: frozenset[int]) -> list[Any]:
     own = told([value.__code__, value.__defaults__, value.__kwdefaults__], within)
-    around = [*(_cell(cell) for cell in value.__closure__ or ()), getattr(value, "__wrapped__", None)]
-    around += _beside(value)
-    return ["function", own, [_if_told(each, within) for each in around]]
+    beside = [each for each in _beside(value) if _is_constant(each) or isinstance(each, FunctionType)]
+    return ["function", own, told(beside, within), told(getattr(value, "__wrapped__", None), within)]
 
 
 def _beside(function: FunctionType) -> list[Any]:
-    """Return the helpers and constants that a function of the user's own finds in its cells or its module."""
-    code, module = function.__code__, str(function.__module__)
-    if code.co_filename.startswith(_LIBRARIES) or module.startswith("analysis_kit."):
-        return []
-    found = [function.__globals__.get(name) for name in _names(code)]
-    return [each for each in found if _is_constant(each) or _is_helper(each, module)]
+    """Return what a function reads of the function around it and, if it is the user's own, of its cells or its module."""
+    free, names = variables(function.__code__)
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+    found = [_cell(cells[name]) for name in free if name in cells]
+    module = str(function.__module__)
+    if function.__code__.co_filename.startswith(_LIBRARIES) or module.startswith("analysis_kit."):
+        return found
+    for name in names:
+        value = function.__globals__.get(name)
+        if not isinstance(value, FunctionType) or str(value.__module__) == module:
+            found.append(value)
+    return found
 
 
 def _is_constant(value: object) -> bool:
-    return type(value) in _PLAIN or (type(value) in _CONTAINERS and len(value) <= _MOST_ITEMS)  # type: ignore[arg-type]
-
-
-def _is_helper(value: object, module: str) -> bool:
-    return isinstance(value, FunctionType) and str(value.__module__) == module
-
-
-@functools.lru_cache(maxsize=1024)
-def _names(code: CodeType) -> tuple[str, ...]:
-    """Return the global names that ``code`` reads and does not set itself, as it does with a count."""
-    named: dict[str, set[str]] = {"LOAD_GLOBAL": set(), "STORE_GLOBAL": set()}
-    parts = [code]
-    for part in parts:  # which grows
-        parts += [inner for inner in part.co_consts if isinstance(inner, CodeType)]
-        for step in dis.get_instructions(part):
-            if step.opname in named:
-                named[step.opname].add(step.argval)
-    return tuple(sorted(named["LOAD_GLOBAL"] - named["STORE_GLOBAL"]))
-
-
-def _written(value: object) -> list[Any]:
-    try:
-        return [type(value).__qualname__, hashlib.sha256(pickle.dumps(value)).hexdigest()]
-    except Exception as exc:  # many things cannot be pickled, each in its own words
-        text = repr(value)
-        if " at 0x" in text:
-            raise UntoldError(f"a {type(value).__name__} cannot be told from another") from exc
-        return [type(value).__qualname__, text]
-
-
-def code_of(thing: type) -> list[Any]:
-    """Return what a class and its bases say that are neither the kit's own nor pydantic's: methods, helpers, attributes."""
-    return [
-        [
-            [name, _if_told(value)]
-            for name, value in sorted(vars(cls).items())
-            if not name.startswith("__") or isinstance(value, FunctionType)
-        ]
-        for cls in thing.__mro__
-        if cls is not object and not cls.__module__.startswith(("analysis_kit.", "pydantic."))
-    ]
-
-
-def _if_told(value: object, within: frozenset[int] = frozenset()) -> Any:
-    try:
-        return told(value, within)
-    except UntoldError:
-        return type(value).__qualname__
+    return type(value) in _PLAIN or (isinstance(value, _CONTAINERS) and len(value) <= _MOST_ITEMS)
 
 
 def _cell(cell: Any) -> Any:
@@ -141,3 +130,47 @@ def _cell(cell: Any) -> Any:
         return cell.cell_contents
     except ValueError:  # not filled yet
         return None
+
+
+def _object(value: object) -> list[str]:
+    """Return an object by its content, or, where that cannot be written or is too much, as this one of this process."""
+    known = _met.get(id(value))
+    if known is not None and known[0]() is value:
+        return known[1]
+    name = type(value).__qualname__
+    try:
+        found = [name, _digest(value)]
+    except Exception:  # noqa: BLE001 - many things cannot be pickled, each in its own way
+        found = [name, f"{_process} {os.getpid()} {next(_numbers)}"]  # a forked child has objects of its own
+    else:
+        if type(value).__module__.partition(".")[0] in _DATA:
+            return found
+    with contextlib.suppress(TypeError):  # what is built in cannot be watched: it is told anew each time
+        _met[id(value)] = weakref.ref(value, functools.partial(_forget, id(value))), found
+    return found
+
+
+def _forget(number: int, _: object) -> None:
+    _met.pop(number, None)
+
+
+class _Hash:
+    """A file that keeps the hash of what is written, and takes no more than an object of some size."""
+
+    def __init__(self) -> None:
+        self.sum = hashlib.sha256()
+        self.left = _MOST_BYTES
+
+    def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        self.left -= size
+        if self.left < 0:
+            raise OverflowError("too large to be told by its content")
+        self.sum.update(data)
+        return size
+
+
+def _digest(value: object) -> str:
+    hashed = _Hash()
+    pickle.Pickler(hashed).dump(value)
+    return hashed.sum.hexdigest()

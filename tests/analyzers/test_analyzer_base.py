@@ -13,6 +13,7 @@ import textwrap
 import threading
 from dataclasses import replace
 from typing import Literal
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -175,7 +176,7 @@ def test_K1_helpers_and_constants_of_other_cells_are_in_the_key(parts):
     cells = {
         "PROMPT": "PROMPT = 'first'",
         "WORDS": "WORDS = ['up', 'down']",
-        "inner": "def inner():\n    return PROMPT",
+        "inner": "def inner():\n    out = {}\n    out['said'] = PROMPT\n    return out['said']",
         "helper": "def helper():\n    return inner() + str([word for word in WORDS])",
         "asked": "asked = 0",
         "class": "class Own(BaseAnalyzer):\n    def ask(self, text):\n        global asked\n        asked += 1\n        return helper()",
@@ -199,19 +200,111 @@ def test_K1_helpers_and_constants_of_other_cells_are_in_the_key(parts):
     assert notebook["asked"] == 4
 
 
-def test_K1_answers_of_what_cannot_be_told_apart_are_not_cached(parts, caplog):
-    """An analyzer made with a lock is asked each time, and a warning says why."""
+def test_K1_what_has_no_content_is_known_by_being_the_same(parts):
+    """Analyzers made with a lock of their own share no answer, and each keeps its own; so do those with too much to read."""
 
-    class Locked(Counting):
-        def __init__(self, lock):
+    class Holding(Counting):
+        def __init__(self, thing):
             super().__init__()
 
-    analyzer = Locked(threading.Lock())
+    for first, second in [(threading.Lock(), threading.Lock()), (np.zeros(1 << 22), np.zeros(1 << 22))]:
+        analyzers = [Holding(first), Holding(first), Holding(second)]
+        for analyzer in analyzers:
+            analyzer.cache, analyzer.monitor = parts
+            analyzer.analyze("Text.")
+            analyzer.analyze("Text.")
+        assert [analyzer._asked for analyzer in analyzers] == [1, 0, 1]
+
+
+def _keeping_book(kind):
+    """Return a class that notes each call in another way, and a function that counts what it has noted."""
+    seen, count = [], 0
+
+    class Around(BaseAnalyzer):
+        def ask(self, text):
+            nonlocal count
+            seen.append(text)
+            count += 1
+            return {"said": text}
+
+    class OnClass(BaseAnalyzer):
+        calls, texts, last = 0, [], {}
+
+        def ask(self, text):
+            OnClass.calls += 1
+            self.texts.append(text)
+            self.last["text"] = text
+            return {"said": text}
+
+    class OnItself(BaseAnalyzer):
+        def __init__(self):
+            self.calls, self.texts = 0, []
+
+        def ask(self, text):
+            self.note(text)
+            return {"said": text}
+
+        def note(self, text):
+            self.calls += 1
+            self.texts.append(text)
+
+    class InObject(BaseAnalyzer):
+        def __init__(self):
+            self.mock = Mock()
+
+        def ask(self, text):
+            self.mock(text)
+            return {"said": text}
+
+    made = {"around": Around, "class": OnClass, "itself": OnItself, "object": InObject}[kind]()
+    noted = {
+        "around": lambda: (len(seen), count),
+        "class": lambda: (OnClass.calls, len(OnClass.texts)),
+        "itself": lambda: (made.calls, len(made.texts)),
+        "object": lambda: (made.mock.call_count,) * 2,
+    }
+    return made, noted[kind]
+
+
+@pytest.mark.parametrize("kind", ["around", "class", "itself", "object"])
+def test_K1_what_an_answer_changes_is_not_in_the_key(parts, kind):
+    """An analyzer that counts its calls, wherever it does, is asked once for each text."""
+    analyzer, noted = _keeping_book(kind)
     analyzer.cache, analyzer.monitor = parts
-    for _ in range(2):
-        analyzer.analyze("Text.")
-    assert analyzer._asked == 2
-    assert "the answers of locked are not cached" in caplog.text
+    for text in ("One.", "Two.", "One.", "Two."):
+        assert analyzer.analyze(text).values == {"said": text}
+    assert noted() == (2, 2)
+
+
+def test_K1_an_attribute_set_later_is_in_the_key(parts):
+    """A setting changed by hand or by a method that is no part of an answer asks anew, also where it is changed in place."""
+
+    class Own(BaseAnalyzer):
+        limit, words, weights = 1, ["up"], np.zeros(3)
+
+        def __init__(self):
+            self.words, self.weights = ["up"], np.zeros(3)
+
+        def ask(self, text):
+            return {"said": [self.limit, *self.words, float(self.weights.sum())]}
+
+        def set_limit(self, limit):
+            self.limit = limit
+
+    analyzer = Own()
+    analyzer.cache, analyzer.monitor = parts
+
+    def said():
+        return analyzer.analyze("Text.").values["said"]
+
+    assert said() == [1, "up", 0.0]
+    analyzer.set_limit(2)
+    assert said() == [2, "up", 0.0]
+    analyzer.words.append("down")
+    assert said() == [2, "up", "down", 0.0]
+    analyzer.weights[1] = 5
+    assert [said(), said()] == [[2, "up", "down", 5.0]] * 2
+    assert parts[0].stats()["hits"] == 1
 
 
 def test_K3_keys_of_own_analyzers_are_the_same_in_every_process():
