@@ -84,7 +84,8 @@ class AsyncAnalysisEngine(Staff):
         analyzer_name : str, optional
             How errors and timings call it; by default its own name.
         cache_as : str, optional
-            Keep results in the cache under this kind, and look there first. They must be JSON values.
+            Keep results in the cache under this kind, and look there first; an edited function is called anew. They
+            must be JSON values.
         deadline_s : float, optional
             Seconds for the whole run.
 

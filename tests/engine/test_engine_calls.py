@@ -478,6 +478,25 @@ def test_results_are_kept_under_cache_as():
     assert len(calls) == 3
 
 
+def test_K1_an_edited_function_does_not_meet_its_former_results():
+    """A function of other code, or with another bound value, is called anew under the same cache_as."""
+
+    def score(factor, text):
+        return len(text) * factor
+
+    engine = AsyncAnalysisEngine(1)
+    for analyze, result in [
+        (lambda text: len(text) + 1, 4),
+        (lambda text: len(text) + 2, 5),
+        (functools.partial(score, 3), 9),
+        (functools.partial(score, 4), 12),
+        (lambda text: 0 * len(text) + 4, 4),
+    ]:
+        assert run(engine.analyze_sections_parallel({"a": "xyz"}, analyze, cache_as="edited")) == {
+            "a": result
+        }
+
+
 @pytest.mark.parametrize("nothing", [None, False, 0, "", [], {}])
 def test_K2_a_result_that_is_nothing_is_kept_under_cache_as_too(nothing):
     """A function that finds nothing is not asked again, whichever way it says so."""
