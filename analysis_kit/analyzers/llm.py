@@ -14,6 +14,7 @@ from analysis_kit.analyzers.base import BaseAnalyzer, as_finding
 from analysis_kit.analyzers.identity import code_of
 from analysis_kit.cache import cache_key
 from analysis_kit.errors import OllamaUnreachableError
+from analysis_kit.ollama.arguments import options_of
 from analysis_kit.ollama.embedded import is_demo_model
 from analysis_kit.ollama.questions import Question
 from analysis_kit.results import Examined, TimeSplit
@@ -104,7 +105,7 @@ class LLMAnalyzer(BaseAnalyzer):
         self.name = name
         self.version = version
         self.model = model
-        self.options = dict(options or {})
+        self.options = options_of(options)
         self._identity: Identity | None = None
         self._num_ctx: int | None = None
 

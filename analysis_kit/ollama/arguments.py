@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from analysis_kit.errors import ConfigurationError
 from analysis_kit.ollama.host import checked_key, parse_host
@@ -28,6 +29,17 @@ def seconds(name: str, value: object, *, zero: bool = False) -> float:
         allowed = "0 or more" if zero else "above 0"
         raise ConfigurationError(f"{name}={value!r}: use a number of seconds, {allowed}")
     return min(value, LONGEST_S)
+
+
+def options_of(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return options as JSON has them: numpy's numbers as numbers, tuples as lists."""
+    return {name: _plain(value) for name, value in (given or {}).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
 
 
 def keys_by_host(api_key: str | Mapping[str, str] | None, hosts: Sequence[str]) -> dict[str, str]:

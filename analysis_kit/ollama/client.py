@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from analysis_kit.errors import ConfigurationError, StreamBrokenError
 from analysis_kit.ollama.answers import Answer, read_answer
-from analysis_kit.ollama.arguments import seconds
+from analysis_kit.ollama.arguments import options_of, seconds
 from analysis_kit.ollama.calls import Calls, ReplyStream
 from analysis_kit.ollama.host import EMBEDDED, api_key_for, checked_key, resolve_hosts
 from analysis_kit.ollama.images import encoded
@@ -75,7 +75,7 @@ class OllamaClient(Shelf):
             )
         key = None if api_key is None else checked_key(api_key)
         self._host = hosts[0]
-        self._given = dict(options or {})
+        self._given = options_of(options)
         self._keep_alive = keep_alive
         calls = Calls(
             lambda: connectable(hosts[0]),
@@ -378,7 +378,7 @@ class OllamaClient(Shelf):
         body["images"] = encoded(fields.get("images"))
         if any(each.get("images") for each in (body, *content.get("messages", ()))):
             self._must_see(body["model"])
-        body["options"] = {**DETERMINISTIC, **self._given, **(fields.get("options") or {})}
+        body["options"] = {**DETERMINISTIC, **self._given, **options_of(fields.get("options"))}
         return {key: value for key, value in body.items() if value is not None}
 
 

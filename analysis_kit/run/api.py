@@ -16,6 +16,7 @@ from analysis_kit.engine.arguments import (
 )
 from analysis_kit.engine.engine import AsyncAnalysisEngine
 from analysis_kit.errors import ConfigurationError
+from analysis_kit.ollama.arguments import options_of
 from analysis_kit.ollama.pool import OllamaConnectionPool
 from analysis_kit.run.analysis import AnalysisRun
 from analysis_kit.run.plan import RunConfig, named_analyzers
@@ -109,11 +110,15 @@ def analyze(
         )
     if engine is not None and not isinstance(engine, AsyncAnalysisEngine):
         raise ConfigurationError(f"engine={engine!r} is no AsyncAnalysisEngine.")
+    if model is not None and not isinstance(model, str) and not model:
+        raise ConfigurationError(f"model={model!r} names none; give a name, or several, or leave it out.")
+    if pool is not None and not hasattr(pool, "get_connection"):
+        raise ConfigurationError(f"pool={pool!r} is no OllamaConnectionPool.")
     units = units_of(data, by=by, text=text, id=id, keep=keep, mask_entities=mask_entities)
     config = RunConfig(
         analyzers=None if analyzers is None else tuple(named_analyzers(analyzers)),
-        models=(model,) if model is None or isinstance(model, str) else tuple(model),
-        options=dict(options or {}),
+        models=(model,) if model is None or isinstance(model, str) else tuple(dict.fromkeys(model)),
+        options=options_of(options),
         hosts=hosts,
         max_workers=max_workers,
         on_error=checked_policy(on_error),

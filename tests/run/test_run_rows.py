@@ -8,6 +8,7 @@ import socket
 import threading
 from datetime import date
 
+import numpy as np
 import pandas as pd
 import pytest
 from fakes.ollama import FakeOllama, Play
@@ -104,6 +105,22 @@ def test_the_cache_can_be_left_out_or_be_another(fake, tmp_path):
     assert run_of(TEXTS, hosts=fake.url, cache=place).counts() == {"done": 6}
     assert run_of(TEXTS, hosts=fake.url, cache=place).counts() == {"cached": 6}
     assert run_of(TEXTS, hosts=fake.url).counts() == {"done": 6}
+
+
+def test_options_may_be_numpys_and_tuples(fake):
+    """They go out and into the cache as JSON's, so that no answer is lost over them."""
+    options = {
+        "seed": np.int64(3),
+        "temperature": np.float32(0.5),
+        "top_p": np.float64(0.9),
+        "stop": ("END",),
+    }
+    plain = {"seed": 3, "temperature": 0.5, "top_p": 0.9, "stop": ["END"]}
+    first = run_of({"a": "Revenue grew."}, hosts=fake.url, options=options).to_frame()
+    again = run_of({"a": "Revenue grew."}, hosts=fake.url, options=plain).to_frame()
+    assert [*first["status"], *again["status"]] == ["done", "cached"]
+    sent = calls_to(fake)[-1].json["options"]
+    assert {name: sent[name] for name in plain} == plain
 
 
 def test_repeats_are_rows_of_their_own_with_seeds_of_their_own(fake):

@@ -276,6 +276,7 @@ def test_masking_needs_transcripts():
         *({"options": value} for value in ([1], "x")),
         *({"engine": value} for value in (3, "x")),
         *({"cache": value} for value in (3, {})),
+        *({"model": []}, {"pool": "x"}),
         *({"by": value} for value in (None, 3)),
     ],
     ids=str,
