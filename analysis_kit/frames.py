@@ -317,20 +317,27 @@ def json_text(value: Any) -> str:
     >>> json_text({"words": 12, "rate": float("nan")})
     '{"words": 12, "rate": null}'
     """
-    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+    return json.dumps(json_value(value), ensure_ascii=False, allow_nan=False)
 
 
-def _plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
+    """Return ``value`` as JSON holds it: numpy's numbers as numbers, NaN as None, what JSON does not know as text.
+
+    Examples
+    --------
+    >>> json_value({1: (2.0, float("nan"))})
+    {'1': [2.0, None]}
+    """
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item) for item in value]
+        return [json_value(item) for item in value]
     item = getattr(value, "tolist", None)  # numpy scalars and arrays
-    return _plain(item()) if callable(item) else str(value)
+    return json_value(item()) if callable(item) else str(value)
 
 
 def describe(columns: Columns) -> pd.DataFrame:

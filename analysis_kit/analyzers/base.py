@@ -15,6 +15,7 @@ from analysis_kit.analyzers.identity import code_of, state_of, told
 from analysis_kit.analyzers.inflight import InFlight
 from analysis_kit.cache import ResultCache, cache_key, get_cache
 from analysis_kit.errors import AnalysisError, AnswerError, ConfigurationError, OllamaUnreachableError
+from analysis_kit.frames import json_value
 from analysis_kit.monitor.monitor import PerformanceMonitor, get_monitor
 from analysis_kit.ollama.pool import OllamaConnectionPool, get_pool
 from analysis_kit.results import Examined, Finding
@@ -47,7 +48,7 @@ def usable_text(text: object) -> str:
 
 
 def as_finding(value: object, *, analyzer: str) -> Finding:
-    """Return what an analyzer gave as a `Finding`: a mapping's ``score`` and ``label`` are lifted out of its values.
+    """Return what an analyzer gave as a `Finding` of JSON values: a mapping's ``score`` and ``label`` are lifted out of them.
 
     Raises
     ------
@@ -55,9 +56,12 @@ def as_finding(value: object, *, analyzer: str) -> Finding:
         If ``value`` says nothing (None) or is of a kind that cannot be read as a finding.
     """
     if isinstance(value, Finding):
-        return value
+        score = None if value.score is None else float(value.score)
+        return replace(value, score=score, values=json_value(value.values))
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
+    if isinstance(value, (Mapping, list, tuple)) or getattr(value, "ndim", None) == 0:
+        value = json_value(value)  # a finished answer is not lost over numpy's numbers
     if isinstance(value, Mapping):
         values = dict(value)
         score = values.get("score")
@@ -69,8 +73,8 @@ def as_finding(value: object, *, analyzer: str) -> Finding:
         if isinstance(values.get("method"), str):
             lifted["method"] = values.pop("method")
         return Finding(values=values, **lifted)
-    if isinstance(value, (bool, int, float, list, tuple)):
-        return Finding(values={"value": list(value) if isinstance(value, tuple) else value})
+    if isinstance(value, (bool, int, float, list)):
+        return Finding(values={"value": value})
     if isinstance(value, str):
         return Finding(label=value)
     raise AnalysisError(

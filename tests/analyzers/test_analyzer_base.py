@@ -12,6 +12,7 @@ import sys
 import textwrap
 import threading
 from dataclasses import replace
+from datetime import date
 from typing import Literal
 from unittest.mock import Mock
 
@@ -24,6 +25,7 @@ from analysis_kit import (
     AnalysisError,
     BaseAnalyzer,
     ConfigurationError,
+    Finding,
     LLMAnalyzer,
     OllamaConnectionPool,
     SentimentAnalyzer,
@@ -82,6 +84,36 @@ def test_a_dict_becomes_a_finding_and_is_cached(parts):
     assert (first.cached, second.cached, second.finding) == (False, True, first.finding)
     assert analyzer._asked == 1
     assert parts[1].get_stats()["counting"].count == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "score", "values"),
+    [
+        ({"score": np.float32(0.5), "n": np.int64(3), "ok": np.bool_(True)}, 0.5, {"n": 3, "ok": True}),
+        (
+            {"pair": (1, 2), "rows": np.arange(2), "day": date(2025, 4, 24)},
+            None,
+            {"pair": [1, 2], "rows": [0, 1], "day": "2025-04-24"},
+        ),
+        ({"rate": float("nan"), "by": {1: 2}}, None, {"rate": None, "by": {"1": 2}}),
+        (np.int64(3), None, {"value": 3}),
+        ((1, np.float64(0.5)), None, {"value": [1, 0.5]}),
+        (Finding(score=np.float32(0.5), values={"n": np.int64(3)}), 0.5, {"n": 3}),
+    ],
+)
+def test_an_answer_is_not_lost_over_its_kinds_of_numbers(parts, given, score, values):
+    """What numpy, tuples and dates hold is kept as JSON holds it, asked anew as from the cache."""
+
+    class Own(BaseAnalyzer):
+        def ask(self, text):
+            return given
+
+    analyzer = Own()
+    analyzer.cache, analyzer.monitor = parts
+    for _ in range(2):
+        finding = analyzer.analyze("Text.")
+        assert (finding.score, dict(finding.values)) == (score, values)
+    assert parts[0].stats()["hits"] == 1
 
 
 def test_repeats_are_cached_apart(parts):
