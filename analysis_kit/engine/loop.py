@@ -14,7 +14,7 @@ import inspect
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from analysis_kit.errors import ConfigurationError
 
@@ -131,7 +131,10 @@ def _nested(loop: asyncio.BaseEventLoop, awaitable: Awaitable[T]) -> T:
     try:
         import nest_asyncio2
 
+        before = asyncio.run
         nest_asyncio2.apply(loop)
+        if asyncio.run is not before:
+            asyncio.run = _nested_only(asyncio.run, otherwise=before)
     except BaseException:
         _close_unused(coroutine)
         raise
@@ -145,6 +148,20 @@ def _nested(loop: asyncio.BaseEventLoop, awaitable: Awaitable[T]) -> T:
     finally:
         watch.alarm.cancel()
         _end(loop, run, task)
+
+
+def _nested_only(nested: Callable[..., Any], *, otherwise: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an `asyncio.run` that is the patch's under a running loop alone: it neither cancels nor closes what is left."""
+
+    @functools.wraps(otherwise)
+    def run(main: Coroutine[Any, Any, T], **how: Any) -> T:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return cast("T", otherwise(main, **how))
+        return cast("T", nested(main, **how))
+
+    return run
 
 
 class _Watch:

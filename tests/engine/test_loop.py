@@ -97,6 +97,47 @@ def test_a_future_is_one_after_a_patch_too():
     assert script(text) == "[1, 2]\n"
 
 
+def test_asyncio_run_is_the_users_own_where_no_loop_runs():
+    """After a nested run, asyncio.run still cancels tasks, closes generators and its loop; under a loop it nests."""
+    text = """
+        import asyncio, gc, threading
+        from analysis_kit.engine.loop import run_async
+
+        async def nesting():
+            run_async(asyncio.sleep(0))
+            return asyncio.run(asyncio.sleep(0, "nested"))
+
+        async def for_ever():
+            try:
+                await asyncio.Event().wait()
+            finally:
+                print("cancelled")
+
+        async def items():
+            try:
+                yield 1
+            finally:
+                print("closed")
+
+        async def leaves():
+            kept.append(items())
+            async for _ in kept[-1]:
+                break
+            task = asyncio.create_task(for_ever())
+            await asyncio.sleep(0)
+
+        kept = []
+        print(asyncio.run(nesting()))
+        for target in (lambda: asyncio.run(leaves()), lambda: asyncio.run(asyncio.sleep(0))):
+            thread = threading.Thread(target=target)
+            thread.start()
+            thread.join()
+        asyncio.run(leaves())
+        gc.collect()
+    """
+    assert script(text).split() == ["nested", "cancelled", "closed", "cancelled", "closed"]
+
+
 def test_a_generator_that_was_left_half_read_is_closed():
     """What an asynchronous generator does on its way out is done to its end, though its reader left it in a nested run."""
     done = []
