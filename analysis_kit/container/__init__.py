@@ -11,7 +11,6 @@ import contextlib
 import functools
 import inspect
 import logging
-import operator
 import threading
 import time
 import weakref
@@ -19,8 +18,9 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from analysis_kit.container import wiring
 from analysis_kit.container.scopes import Scope, drive
-from analysis_kit.container.wiring import NOTHING, Lifetime, Registration, Wiring, ident_of, name_of, names_of
+from analysis_kit.container.wiring import LOCK, NOTHING, Lifetime, Registration, checked, name_of
 from analysis_kit.errors import ConfigurationError, ContainerError
 
 __all__ = ["DIContainer", "Lifetime", "Registration", "get_container", "injectable", "reset_container"]
@@ -53,18 +53,14 @@ class DIContainer(Scope):
     True
     """
 
-    __slots__ = ("_auto", "_health", "_layers", "_lock", "_scope_calls", "_wiring")
-
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # guards what follows; never held while a service is built or disposed
+        self._wiring: wiring.Wiring | None = None  # of what is registered, until that changes
         self._scope_calls: dict[Hashable, Callable[[Any], Any]] = {}
-        self._layers: list[_Layer] = [{}]  # what was registered here, and the overrides in force
-        self._wiring: Wiring | None = None  # of all layers, until one changes
         self._health: dict[str, bool] = {}
-        super().__init__(self)
-        self._calls = {}
-        with _lock:
-            self._auto = dict(_injectables)
+        super().__init__(self, {})
+        with LOCK:
+            # what is decorated, what was registered here, and the overrides in force
+            self._layers: dict[object, _Layer] = {"injectable": dict(_injectables), "own": {}}
             _alive.add(self)
 
     def register_singleton(
@@ -88,19 +84,19 @@ class DIContainer(Scope):
         ConfigurationError
             If more than one way is given, or what is given cannot be built.
         """
-        self._register(Registration.checked(Lifetime.SINGLETON, key, implementation, factory, instance))
+        self.heed(checked(Lifetime.SINGLETON, key, implementation, factory, instance))
 
     def register_transient(
         self, key: Hashable, implementation: _Make = None, *, factory: _Make = None, instance: Any = NOTHING
     ) -> None:
         """Register a service made anew each time; parameters as in `register_singleton`, without ``instance``."""
-        self._register(Registration.checked(Lifetime.TRANSIENT, key, implementation, factory, instance))
+        self.heed(checked(Lifetime.TRANSIENT, key, implementation, factory, instance))
 
     def register_scoped(
         self, key: Hashable, implementation: _Make = None, *, factory: _Make = None, instance: Any = NOTHING
     ) -> None:
         """Register a service made once a scope; parameters as in `register_singleton`, without ``instance``."""
-        self._register(Registration.checked(Lifetime.SCOPED, key, implementation, factory, instance))
+        self.heed(checked(Lifetime.SCOPED, key, implementation, factory, instance))
 
     @contextlib.contextmanager
     def override(
@@ -109,22 +105,22 @@ class DIContainer(Scope):
         """Within the block, on every thread, ``key`` gives this; singletons that use it are made anew for the block."""
         old = self._wired().find(key)
         lifetime = old.lifetime if old is not None and instance is NOTHING else Lifetime.SINGLETON
-        layer = self._register(Registration.checked(lifetime, key, implementation, factory, instance), {})
+        layer = object()
+        self.heed(checked(lifetime, key, implementation, factory, instance), layer)
         try:
             yield
         finally:
             with self._changing():
-                self._layers[:] = [each for each in self._layers if each is not layer]
+                del self._layers[layer]
 
     def registrations(self) -> dict[Hashable, Registration]:
         """Return what is registered, by key, in the order of registration."""
         found: dict[Hashable, Registration] = {}
-        with self._lock:
+        with LOCK:
             for each, plan, _ in self._wired().plans():
                 made = self._made.get(plan.slot)
-                service = each.implementation if each.is_instance else made.value if made else NOTHING
-                needs = tuple(need.key for need in plan.needs)
-                found[each.key] = replace(each, service=service, dependencies=needs)
+                service = made.value if made is not None else each.service
+                found[each.key] = replace(each, service=service, dependencies=plan.needs)
         return found
 
     def validate(self) -> None:
@@ -136,7 +132,7 @@ class DIContainer(Scope):
             Of the first problem's kind, naming all: circles with their path, captive scoped services, parameters
             that nothing fills.
         """
-        with self._lock:
+        with LOCK:
             wrong = [problem for *_, problem in self._wired().plans() if problem is not None]
         if wrong:
             # a circle has many starts
@@ -149,15 +145,15 @@ class DIContainer(Scope):
         Each is asked on a thread of its own, or none could be given up: what is bound to the thread or the loop that
         made it has to allow for that.
         """
-        # replaced once something is registered, so that the answer of a former object is not shown
-        self._health = seen = dict[str, bool]()
         known = self.registrations()
-        named = dict(zip(names_of(known), known.values(), strict=True))
-        answers = {name: False for name, each in named.items() if each.live}
+        named = zip(wiring.names_of(known), known.values(), strict=True)
+        live = {name: each.service for name, each in named if each.live}
+        # replaced once something is registered, so that the answer of a former object is not shown
+        self._health = answers = dict.fromkeys(live, False)
 
         def ask(name: str) -> None:
             try:
-                check = getattr(named[name].service, "health_check", None)
+                check = getattr(live[name], "health_check", None)
                 if not callable(check):
                     del answers[name]
                     return
@@ -170,14 +166,13 @@ class DIContainer(Scope):
             except BaseException:  # noqa: BLE001 - a service is a stranger
                 _log.warning("the health check of %s failed", name, exc_info=True, extra={"service": name})
 
-        threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in answers]
+        threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in live]
         for thread in threads:
             thread.start()
         end = time.monotonic() + timeout_s
         for thread in threads:
             thread.join(max(0.0, end - time.monotonic()))
-        seen.update(answers)
-        return dict(seen)
+        return dict(answers)
 
     def graph(self) -> str:
         """Return the services and what they need as Mermaid text."""
@@ -190,8 +185,7 @@ class DIContainer(Scope):
         return "\n    ".join(["graph TD", *nodes, *edges])
 
     def __contains__(self, key: Hashable) -> bool:
-        with self._lock:
-            return self._wired().find(key) is not None
+        return self._wired().find(key) is not None
 
     def __repr__(self) -> str:
         services = [
@@ -207,69 +201,59 @@ class DIContainer(Scope):
         rows = [
             (name, each.lifetime.value, name_of(each.implementation), each.generation,
              "live" * each.live, ", ".join(map(name_of, each.dependencies)), answers[self._health.get(name)])
-            for name, each in zip(names_of(known), known.values(), strict=True)
+            for name, each in zip(wiring.names_of(known), known.values(), strict=True)
         ]  # fmt: skip
         head = ("service", "lifetime", "made by", "generation", "instances", "needs", "health()")
         return block(table(head, rows, caption=f"{len(rows)} services"))
 
-    def look_again(self, service: Registration | None = None) -> None:
-        """Heed a changed setting, or a class that was decorated again."""
+    def heed(self, service: Registration | None, at: object = "own") -> None:
+        """Put ``service`` among those registered ``at`` the same; without one, look again at the settings."""
         with self._changing():
-            if service is not None:
-                self._put(service, self._auto)
+            if service is None:
+                return
+            if (known := self._wired().find(service.key)) is not None:
+                service = replace(service, ident=known.ident, generation=known.generation + 1)
+                facts = {"service": name_of(service.key), "generation": service.generation}
+                _log.info("%(service)s is registered again, generation %(generation)d", facts, extra=facts)
+            self._layers.setdefault(at, {})[service.ident] = service
 
     def _shut(self) -> None:
         with self._changing():  # a container can be used again
             self._made.clear()
 
-    def _register(self, service: Registration, layer: _Layer | None = None) -> _Layer:
-        with self._changing():
-            if layer is not None:
-                self._layers.append(layer)
-            return self._put(service, layer if layer is not None else self._layers[0])
-
-    def _put(self, service: Registration, layer: _Layer) -> _Layer:
-        if (known := self._wired().find(service.key)) is not None:
-            service = replace(service, ident=known.ident, generation=known.generation + 1)
-            facts = {"service": name_of(service.key), "generation": service.generation}
-            _log.info("%(service)s is registered again, generation %(generation)d", facts, extra=facts)
-        layer[service.ident] = service
-        return layer
-
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
         """Change what is registered; then dispose the singletons made from what is no more, save what must be awaited."""
-        with self._lock:
+        with LOCK:
             yield
             self._calls.clear()
             self._scope_calls.clear()
             self._wiring, self._health = None, {}
-            layers = [self._auto | self._layers[0], *self._layers[1:]]
-            known = {each for layer in layers for each in layer.values()}
+            known = {each for layer in self._layers.values() for each in layer.values()}
             gone = [each for each in list(self._made.values()) if not each.plan.parts <= known]
-            tails = [tail for tail in self._tails if tail in gone and not tail.awaits]
+            tails = [tail for tail in list(self._tails) if tail in gone and not tail.awaits]
             for each in gone:
-                self._made.pop(each.slot, None)
+                self._made.pop(each.plan.slot, None)
         try:
-            drive(self.leave(tails, (None, None, None), wait=False))
+            drive(self.leave(tails))
         except ContainerError:
-            names = [name_of(tail.plan.service.key) for tail in tails]
+            names = [tail.plan.name for tail in tails]
             _log.warning("what was replaced could not be disposed", exc_info=True, extra={"services": names})
 
-    def _wired(self) -> Wiring:
-        with self._lock:
+    def _wired(self) -> wiring.Wiring:
+        with LOCK:
             if self._wiring is None:
-                on = bool(self._auto) and _settings().get_settings().ENABLE_AUTO_REGISTRATION
-                own, *overrides = self._layers
-                known = own | self._auto | own if on else own  # one's own come first, and count
-                self._wiring = Wiring(known, functools.reduce(operator.or_, overrides, {}), self)
+                auto, own, *doubles = self._layers.values()
+                on = bool(auto) and _settings().get_settings().ENABLE_AUTO_REGISTRATION
+                known = own | auto | own if on else own  # one's own come first, and count
+                over = {ident: each for layer in doubles for ident, each in layer.items()}
+                self._wiring = wiring.Wiring(known, over, self)
             return self._wiring
 
 
 _alive: weakref.WeakSet[DIContainer] = weakref.WeakSet()
 _injectables: _Layer = {}
-_global: DIContainer | None = None
-_lock = threading.RLock()  # guards the three above
+_global = DIContainer()
 
 
 def injectable(lifetime: Lifetime) -> Callable[[type[T]], type[T]]:
@@ -292,9 +276,10 @@ def injectable(lifetime: Lifetime) -> Callable[[type[T]], type[T]]:
         raise ConfigurationError(f"@injectable is given {lifetime!r}; write @injectable(Lifetime.SINGLETON)")
 
     def mark(cls: Any) -> Any:
-        service = Registration.checked(lifetime, cls, None, None, NOTHING)
-        service = replace(service, ident=ident_of(cls, by_name=True))
-        with _lock:
+        service = replace(
+            checked(lifetime, cls, None, None, NOTHING), ident=wiring.ident_of(cls, by_name=True)
+        )
+        with LOCK:
             _injectables[service.ident] = service
         _look_again(service)
         return cls
@@ -303,10 +288,10 @@ def injectable(lifetime: Lifetime) -> Callable[[type[T]], type[T]]:
 
 
 def _look_again(service: Registration | None = None) -> None:
-    with _lock:
+    with LOCK:
         containers = list(_alive)
     for container in containers:
-        container.look_again(service)
+        container.heed(service, "injectable")
 
 
 @functools.cache
@@ -319,18 +304,13 @@ def _settings() -> Any:
 
 def get_container() -> DIContainer:
     """Return the process-wide container, which `analyze` and the ``get_*`` functions ask first."""
-    global _global  # noqa: PLW0603 - the one process-wide container
-    with _lock:
-        if _global is None:
-            _global = DIContainer()
-            atexit.register(reset_container)
-        return _global
+    return _global
 
 
+@atexit.register
 def reset_container() -> None:
     """Dispose the services of the process-wide container and forget it; ``@injectable`` classes stay known."""
     global _global
-    with _lock:
-        container, _global = _global, None
-    if container is not None:
-        container.close()
+    with LOCK:
+        container, _global = _global, DIContainer()
+    container.close()

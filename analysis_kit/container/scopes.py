@@ -6,101 +6,78 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import logging
-import threading
 import traceback
-import warnings
-from collections.abc import Callable, Coroutine, Hashable, Iterator
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from contextvars import ContextVar
 from typing import Any, Self, TypeVar, overload
 
-from analysis_kit.container.wiring import NOTHING, Plan, circular, name_of, python_of
+from analysis_kit.container.wiring import LOCK, NOTHING, Plan, circular, name_of, python_of
 from analysis_kit.errors import CaptiveDependencyError, ContainerError
 
 T = TypeVar("T")
-_log = logging.getLogger(__name__)
-_GENERATORS = (contextlib.ContextDecorator, contextlib.AsyncContextDecorator)  # contextlib's generators
-_CLOSED = "this scope is closed; open another: container.create_scope()"
 PATIENCE_S = 300.0  # for what another thread builds, which may wait for this one unseen
+_CLOSED = "this scope is closed; open another: container.create_scope()"
 
 
-class _Construction:
+class Construction:
     """A service being made, within another or on its own, and then made; tasks that its factory starts are within it."""
 
-    __slots__ = ("awaits", "done", "in_task", "leave", "outer", "over", "plan", "slot", "value", "waiters")
-    leave: Callable[..., Any]  # how it is disposed, and whether that must be awaited
-    awaits: bool
+    value: Any = NOTHING
+    over = False
+    awaits = False  # whether it is disposed by awaiting
+    done: Any = None  # a future, made by the first who waits, since it costs an import
 
-    def __init__(self, plan: Plan, *, in_task: bool) -> None:
-        self.plan, self.in_task, self.over, self.value = plan, in_task, False, NOTHING
-        self.done: Any = None  # a future, made by the first who waits, since it costs an import
-        self.waiters: list[_Construction] = []
-        self.slot: Hashable = plan.slot if plan.once else self
-        self.outer = _innermost.get()
+    def __init__(self, plan: Plan, made: dict[Hashable, Construction], *, in_task: bool) -> None:
+        self.plan, self.made, self.in_task, self.outer = plan, made, in_task, _innermost.get()
         if self.outer is not None:
             self.refuse_circle()
 
-    def end(self, made: dict[Hashable, _Construction]) -> None:
-        """Stay in ``made`` if there is something to hand out again, and let go who waits."""
+    def __enter__(self) -> None:
+        self.token = _innermost.set(self)
+
+    def __exit__(self, *_: object) -> None:
+        _innermost.reset(self.token)
         self.over, self.outer = True, None
-        if self.value is NOTHING or not self.plan.once:
-            made.pop(self.slot, None)
+        if self.value is NOTHING:  # it failed, and is tried again by whoever asks next
+            self.made.pop(self.plan.slot, None)
         if self.done is not None:
             self.done.set_result(None)
 
-    def ways_here(self) -> Iterator[tuple[_Construction, ...]]:
-        """Yield the ways to here from what this holds up: what it is within, and what of others waits for it."""
-        yield (self,)
-        for each in (self, *self.waiters):
+    def refuse_circle(self, way: tuple[Construction, ...] = ()) -> None:
+        """Raise if what this holds up, which is what it is within and what waits for that, makes the same service."""
+        way = (self, *way)
+        if way[1:] and self.plan.service is way[-1].plan.service:
+            raise circular([each.plan.keys[0] for each in way])
+        for each in (self, *(waiter for waiter, other in list(_waiting.items()) if other is self)):
             outer = each.outer  # read once, since another thread may end it now
-            if outer is not None and not (each.over or outer.over):
-                yield from ((*way, self) for way in outer.ways_here())
+            if outer is not None and not outer.over:
+                outer.refuse_circle(way)
 
-    def refuse_circle(self) -> None:
-        """Raise if what this holds up is the making of the same service."""
-        for first, *rest in self.ways_here():
-            if first.plan.service is self.plan.service and rest:
-                raise circular([each.plan.service.key for each in (first, *rest)])
-
-    async def wait_for(self, other: _Construction) -> None:
+    async def wait_for(self, other: Construction) -> None:
         """Wait until ``other`` is over; refuse to in a circle, in the way of a loop, and for ever."""
         import asyncio
         from concurrent.futures import Future
 
         if other.in_task and not self.in_task and asyncio._get_running_loop() is not None:
-            raise needs_await(self.plan.service.key, "is being built by a task, and waiting would stop it")
-        with _lock:
+            raise needs_await(self.plan, "is being built by a task, and waiting would stop it")
+        with LOCK:
             self.refuse_circle()
-            other.waiters.append(self)
-            if other.done is None:
-                other.done = Future()
-                other.done.set_running_or_notify_cancel()  # so that a waiter's cancel does not make it done
+            _waiting[self] = other
+            other.done = other.done or Future()
         try:
             if not other.over and self.in_task:
-                await asyncio.wait_for(asyncio.wrap_future(other.done), PATIENCE_S)
+                await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(other.done)), PATIENCE_S)
             elif not other.over:
                 other.done.result(PATIENCE_S)
         except TimeoutError:
             why = f"is still being built after {PATIENCE_S:g} s; a thread that its factory waits for must not ask for it"
-            raise ContainerError(f"{name_of(other.plan.service.key)} {why}") from None
+            raise ContainerError(f"{other.plan.name} {why}") from None
         finally:
-            other.waiters.remove(self)
+            del _waiting[self]
 
 
-_innermost: ContextVar[_Construction | None] = ContextVar("_innermost", default=None)
-_lock = threading.Lock()  # guards who waits for whom
-
-
-class _Tails(list[_Construction]):
-    """What is to be disposed, the oldest first; dropped with something left, it warns."""
-
-    def __del__(self) -> None:
-        if self:
-            what = ", ".join(name_of(tail.plan.service.key) for tail in self)
-            warnings.warn(f"a scope or container was dropped, but never closed: {what}", ResourceWarning, 2)
-
-
-_NONE: list[_Construction] = []  # shared, and never changed
+_innermost: ContextVar[Construction | None] = ContextVar("_innermost", default=None)
+_waiting: dict[Construction, Construction] = {}  # who waits for whom
 
 
 class Scope:
@@ -109,14 +86,11 @@ class Scope:
     Open one with `create_scope`; the container itself is the outermost.
     """
 
-    __slots__ = ("__weakref__", "_calls", "_made", "_open", "_root", "_tails")
-
-    def __init__(self, root: Any) -> None:
-        self._made: dict[Hashable, _Construction] = {}  # what is built here, and what is being built
-        self._tails = _NONE
+    def __init__(self, root: Any, calls: dict[Hashable, Callable[[Any], Any]]) -> None:
         self._root = root
-        self._calls: dict[Hashable, Callable[[Any], Any]] = root._scope_calls
-        self._open = True
+        self._calls: Any = calls  # None once it is closed
+        self._made: dict[Hashable, Construction] = {}  # what is built here, and what is being built
+        self._tails: dict[Construction, Callable[..., Any]] = {}  # how that is disposed, the oldest first
 
     @overload
     def resolve(self, key: type[T]) -> T: ...
@@ -154,144 +128,119 @@ class Scope:
 
     def find(self, key: Hashable) -> Any:
         """Return the service if anything is registered for ``key``, else None."""
-        return self.resolve(key) if key in self._calls or key in self._root else None
+        return self.resolve(key) if key in self._root else None
 
     def create_scope(self) -> Scope:
         """Return a new scope; scopes are independent, so that no task closes the services of another."""
-        return Scope(self._root)
+        return Scope(self._root, self._root._scope_calls)
 
-    def close(self) -> None:
+    def close(self, *error: Any) -> None:
         """Dispose what was built here, the youngest first; all disposals are tried before a failure is raised."""
-        self.__exit__(None, None, None)
+        self._shut()
+        if self._tails:
+            drive(self.leave(list(self._tails), error))
 
-    async def aclose(self) -> None:
+    async def aclose(self, *error: Any) -> None:
         """Do as `close` does, awaiting what must be awaited."""
-        await self.__aexit__(None, None, None)
+        self._shut()
+        await self.leave(list(self._tails), error, in_task=True)
+
+    __exit__, __aexit__ = close, aclose
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *body: object) -> None:
-        self._shut()
-        if self._tails:
-            drive(self.leave(self._tails[:], body, wait=False))
-
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *body: object) -> None:
-        self._shut()
-        await self.leave(self._tails[:], body, wait=True)
-
     def _shut(self) -> None:
-        self._open, self._calls = False, {}
+        self._calls = None
         self._made.clear()  # forgotten before it is disposed, so that nobody is handed a closed service
 
     def _resolve_first(self, key: Hashable) -> Any:
-        plan = self._plan(key)
+        wiring, plan = self._root._wired(), self._plan(key)
         value = plan.call(self)
-        with self._root._lock, contextlib.suppress(TypeError):  # not hashable
-            if plan.slot in self._root._made and self._calls.get(key) is plan.call:
-                self._calls[key] = lambda _: value  # a singleton, until something is registered anew
+        with LOCK, contextlib.suppress(TypeError):  # the key is not hashable, or the scope is closed by now
+            if wiring is self._root._wiring:
+                self._calls[key] = (lambda _: value) if plan.shared else plan.call
         return value
 
     def _plan(self, key: Hashable) -> Plan:
-        with self._root._lock:
-            if not self._open:
+        with LOCK:
+            if self._calls is None:
                 raise ContainerError(_CLOSED)
-            wiring = self._root._wired()
-            plan: Plan | None = wiring.supply(key)
+            plan: Plan | None = self._root._wired().supply(key)
             if plan is None:
-                raise wiring.missing(key)
-            if self is self._root and plan.scoped:
-                use = f"with container.create_scope() as scope: scope.resolve({python_of(key)})"
-                why = f"{name_of(key)} is or needs the scoped {plan.scoped}, and the container is no scope"
-                raise CaptiveDependencyError(f"{why}; use: {use}")
-            with contextlib.suppress(TypeError):  # not hashable
-                self._calls[key] = plan.call
+                raise self._root._wired().missing(key)
+        if self is self._root and plan.scoped:
+            use = f"with container.create_scope() as scope: scope.resolve({python_of(key)})"
+            raise CaptiveDependencyError(f"{name_of(key)} is or needs the scoped {plan.scoped}; use: {use}")
         return plan
 
     def build(self, plan: Plan) -> Any:
-        """Return the one service of ``plan``, or a new transient; whoever comes first builds it, with no lock held."""
-        mine = _Construction(plan, in_task=False)
-        while (other := self._made.setdefault(mine.slot, mine)) is not mine:
-            if other.value is not NOTHING:
-                return other.value
-            drive(mine.wait_for(other))
-        token = _innermost.set(mine)
-        try:
-            value = plan.fresh(self)
-            mine.value = value if plan.plain else drive(self._keep(mine, value))
+        """Return the one service of ``plan``, or a new transient; plain classes, which most are, take the short way."""
+        mine = Construction(plan, self._made, in_task=False)
+        if plan.plain and self._made.setdefault(plan.slot, mine) is mine:
+            with mine:
+                mine.value = plan.fresh(self)
             return mine.value
-        finally:
-            _innermost.reset(token)
-            mine.end(self._made)
+        return drive(self.abuild(plan))
 
-    async def abuild(self, plan: Plan) -> Any:
-        """Do as `build` does, awaiting what must be awaited."""
-        mine = _Construction(plan, in_task=True)
-        while (other := self._made.setdefault(mine.slot, mine)) is not mine:
+    async def abuild(self, plan: Plan, *, in_task: bool = False) -> Any:
+        """Do as `build` does, awaiting what must be awaited; whoever comes first builds it, with no lock held."""
+        mine = Construction(plan, self._made, in_task=in_task)
+        while plan.once and (other := self._made.setdefault(plan.slot, mine)) is not mine:
             if other.value is not NOTHING:
                 return other.value
             await mine.wait_for(other)
-        token = _innermost.set(mine)
-        try:
-            mine.value = await self._keep(mine, await plan.afresh(self))
-            return mine.value
-        finally:
-            _innermost.reset(token)
-            mine.end(self._made)
+        with mine:
+            mine.value = await self._keep(mine, await plan.afresh(self) if in_task else plan.fresh(self))
+        return mine.value
 
-    async def _keep(self, mine: _Construction, value: Any) -> Any:
+    async def _keep(self, mine: Construction, value: Any) -> Any:
         """Enter ``value`` if it is a context manager, note how it is disposed, and return the service."""
-        service, given = mine.plan.service, value
-        if inspect.iscoroutine(value) and not mine.in_task:
-            value.close()
-            raise needs_await(service.key, "is made by an asynchronous factory")
         if inspect.iscoroutine(value):
+            if not mine.in_task:
+                value.close()
+                raise needs_await(mine.plan, "is made by an asynchronous factory")
             value = await value
-        kind, close = type(value), getattr(value, "close", None) or getattr(value, "aclose", None)
+        kind, given = type(value), value
+        close = getattr(value, "close", None) or getattr(value, "aclose", None)
         mine.awaits = hasattr(kind, "__aenter__") and not hasattr(kind, "__enter__")
+        if mine.awaits and not mine.in_task:
+            raise needs_await(mine.plan, "is an asynchronous context manager")
         if hasattr(kind, "acquire") and hasattr(kind, "release"):
             return value  # a lock or semaphore: to enter it would be to take it for good
         if hasattr(kind, "__enter__"):
-            given, mine.leave = value.__enter__(), value.__exit__
-        elif mine.awaits and not mine.in_task:
-            raise needs_await(service.key, "is an asynchronous context manager")
+            given, leave = value.__enter__(), value.__exit__
         elif mine.awaits:
-            given, mine.leave = await value.__aenter__(), value.__aexit__
-        elif not callable(close) or isinstance(value, type) or (self is self._root and not mine.plan.once):
-            return value  # what is merely closable and made anew is its caller's, where no scope is
+            given, leave = await value.__aenter__(), value.__aexit__
+        elif callable(close) and not isinstance(value, type) and (mine.plan.once or self is not self._root):
+            leave, mine.awaits = lambda *_: close(), inspect.iscoroutinefunction(close)
         else:
-            mine.leave, mine.awaits = lambda *_: close(), inspect.iscoroutinefunction(close)
-        with self._root._lock:
-            self._tails = self._tails or _Tails()
-            self._tails.append(mine)
-        if not self._open:  # it was closed while this was being built
-            await self.leave([mine], (None, None, None), wait=mine.in_task)
+            return value  # also what is merely closable and made anew outside a scope: it is its caller's
+        self._tails[mine] = leave
+        if self._calls is None:  # it was closed while this was being built
+            await self.leave([mine], in_task=mine.in_task)
             raise ContainerError(_CLOSED)
-        # a generator's service is what it yields; any other context manager is the service itself
-        generated = isinstance(value, _GENERATORS) and not isinstance(service.implementation, type)
-        return given if generated else value
+        # what contextlib makes stands for what it gives, as a generator does; any other manager is the service itself
+        return given if kind.__module__ == "contextlib" else value
 
-    async def leave(self, tails: list[_Construction], body: tuple[Any, ...], *, wait: bool) -> None:
+    async def leave(self, tails: Sequence[Construction], error: Any = (), *, in_task: bool = False) -> None:
         """Dispose services in reverse order, all of them whatever one does; then raise what went wrong."""
         failed: list[tuple[str, BaseException]] = []
+        body = error or (None, None, None)
         for tail in reversed(tails):
-            late, key = tail.awaits and not wait, tail.plan.service.key
             try:
-                self._tails.index(tail) if late else self._tails.remove(tail)
-            except ValueError:
-                continue  # someone else is at it
-            try:
-                if late:
-                    raise needs_await(key, "is disposed asynchronously", "async with, or aclose()")
-                result = tail.leave(*body)
-                if wait and inspect.isawaitable(result):
+                if tail.awaits and not in_task:
+                    raise needs_await(tail.plan, "is disposed asynchronously")
+                leave = self._tails.pop(tail, None)  # None: someone else is at it
+                result = leave(*body) if leave else None
+                if in_task and inspect.isawaitable(result):
                     await result
             except BaseException as exc:  # noqa: BLE001 - the others come first; it is raised below
                 if exc is not body[1]:
-                    failed.append((name_of(key), exc))
+                    failed.append((tail.plan.name, exc))
         if not failed:
             return
         what = "; ".join(f"{name}: {type(exc).__name__}: {exc}" for name, exc in failed)
@@ -306,16 +255,14 @@ class Scope:
 
 
 def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run to its end a coroutine that was told not to wait, so that one text serves both kinds of caller."""
+    """Run a coroutine that was told not to wait, so that one text serves both kinds of caller."""
     try:
-        coroutine.send(None)
+        return coroutine.send(None)
     except StopIteration as done:
         return done.value
-    coroutine.close()
-    raise ContainerError("a service waited where it was told not to")
 
 
-def needs_await(key: Hashable, why: str, use: str = "") -> ContainerError:
+def needs_await(plan: Plan, why: str) -> ContainerError:
     """Return the error that says what to await."""
-    use = use or f"await container.aresolve({python_of(key)})"
-    return ContainerError(f"{name_of(key)} {why}; use: {use}")
+    use = f"await container.aresolve({python_of(plan.keys[0])}), and async with or aclose()"
+    return ContainerError(f"{plan.name} {why}; use: {use}")

@@ -1,25 +1,26 @@
+# ruff: noqa: SLF001 - a plan and the scope or container that builds it are of one piece
 """From registrations to plans: what is registered, what its type hints ask for, and the closures that build a graph."""
 
 from __future__ import annotations
 
 import builtins
-import collections
 import contextlib
 import enum
 import functools
 import inspect
 import sys
+import threading
 import types
 import typing
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import InitVar, dataclass
-from typing import Any, Self
+from typing import Any
 
 from analysis_kit import errors
 
 NOTHING: Any = inspect.Parameter.empty  # "no value here", so that None stays a value
-_COLLECTIONS: dict[Any, Any] = {list: list, tuple: tuple, Sequence: list, Iterable: list}
-_DISPOSABLE = ("__enter__", "__aenter__", "close", "aclose")
+LOCK = threading.RLock()  # guards what every container knows; never held while a service is built or disposed
+_MANAGED = ("__enter__", "__aenter__", "close", "aclose")
 
 
 class Lifetime(enum.Enum):
@@ -40,14 +41,14 @@ class Registration:
         What it is resolved by.
     lifetime : Lifetime
         How long it lives.
-    implementation : object
-        What makes it; or it itself, where ``is_instance``.
+    implementation : class or callable
+        What makes it, or the class of the instance that was given.
     ident : hashable
         What a registration of the same service would replace.
+    service : object
+        Its singleton where that is ``live``, else `NOTHING`.
     generation : int
         How often its key was registered.
-    service : object
-        Its singleton where that lives, else `NOTHING`.
     dependencies : tuple of hashable
         The keys of what it needs.
     """
@@ -56,35 +57,9 @@ class Registration:
     lifetime: Lifetime
     implementation: Any
     ident: Hashable
-    is_instance: bool = False
-    generation: int = 1
     service: Any = NOTHING
+    generation: int = 1
     dependencies: tuple[Hashable, ...] = ()
-
-    @classmethod
-    def checked(cls, lifetime: Lifetime, key: Any, implementation: Any, factory: Any, instance: Any) -> Self:
-        """Return the checked registration of a service that is made in one of three ways, or by its key."""
-        given = instance is not NOTHING
-        makers = [each for each in (implementation, factory) if each is not None]
-        make: Any = instance if given else makers[0] if makers else key
-        builds = given or (callable(make) if makers else isinstance(make, type) or inspect.isroutine(make))
-        abstract = not given and (inspect.isabstract(make) or getattr(make, "_is_protocol", False))
-        for wrong, why in (
-            (not _is_hashable(key), "it cannot be the key of a service, because it is not hashable"),
-            (len(makers) + given > 1, "give one of implementation=, factory= and instance="),
-            (given and lifetime is not Lifetime.SINGLETON, "an instance is one; use register_singleton"),
-            (not builds, f"a {type(make).__name__} builds nothing; give a class, factory= or instance="),
-            (abstract, "an abstract class cannot be built; name one that can"),
-        ):
-            if wrong:
-                raise errors.ConfigurationError(f"{name_of(key)}: {why}")
-        # a generator's first value is the service and the rest its tail, as contextlib reads generators
-        calls = [] if given or isinstance(make, type) else [make, make.__call__]
-        if any(map(inspect.isgeneratorfunction, calls)):
-            make = contextlib.contextmanager(make)
-        elif any(map(inspect.isasyncgenfunction, calls)):
-            make = contextlib.asynccontextmanager(make)
-        return cls(key, lifetime, make, ident_of(key), given)
 
     @property
     def live(self) -> bool:
@@ -93,34 +68,41 @@ class Registration:
 
     def classes(self) -> list[type]:
         """Return the classes that the service is known to be of, bases included."""
-        known = (self.key, type(self.implementation) if self.is_instance else self.implementation)
-        return [base for each in known if isinstance(each, type) for base in each.__mro__[:-1]]
+        known = [each for each in (self.key, self.implementation) if isinstance(each, type)]
+        return [base for each in known for base in each.__mro__[:-1]]
 
     def provides(self, wanted: Any) -> bool:
         """Return whether the service is a ``wanted``; by name too, as a base class's cell may have run again."""
         own = [] if getattr(wanted, "__module__", "builtins") == "builtins" else self.classes()
         with contextlib.suppress(TypeError):  # no class, or a protocol that cannot be checked at run time
-            return ident_of(wanted) in map(ident_of, own) or any(issubclass(each, wanted) for each in own)
+            return any(ident_of(each) == ident_of(wanted) or issubclass(each, wanted) for each in own)
         return False
 
 
-def name_of(key: Any) -> str:
-    """Return the name of a class, or the text of any other key."""
-    if isinstance(key, type):
-        return key.__qualname__.rpartition("<locals>.")[2]
-    return str(key).replace("typing.", "")
-
-
-def python_of(key: Any) -> str:
-    """Return how a key is written in a line to paste."""
-    return repr(key) if isinstance(key, str) else name_of(key)
-
-
-def names_of(keys: Collection[Any]) -> list[str]:
-    """Return the names of ``keys``, those of classes that share one with their modules."""
-    shared = collections.Counter(map(name_of, keys))
-    parts = [(f"{key.__module__}." if isinstance(key, type) else "", name_of(key)) for key in keys]
-    return [module * (shared[name] > 1) + name for module, name in parts]
+def checked(lifetime: Lifetime, key: Any, implementation: Any, factory: Any, instance: Any) -> Registration:
+    """Return the registration of a service that is made in one of three ways, or by its key."""
+    given = instance is not NOTHING
+    makers = [each for each in (implementation, factory) if each is not None]
+    make = type(instance) if given else [*makers, key][0]
+    abstract = inspect.isabstract(make) or getattr(make, "_is_protocol", False)
+    for wrong, why in (
+        (not isinstance(key, Hashable), "it is not hashable, and so no key"),
+        (len(makers) + given > 1, "give one of implementation=, factory= and instance="),
+        (given and lifetime is not Lifetime.SINGLETON, "an instance is one; use register_singleton"),
+        (
+            not callable(make) or abstract,
+            "it is abstract, or builds nothing; give a class, factory= or instance=",
+        ),
+    ):
+        if wrong:
+            raise errors.ConfigurationError(f"{name_of(key)}: {why}")
+    # a generator's first value is the service and the rest its tail, as contextlib reads generators
+    calls = [] if isinstance(make, type) else [make, make.__call__]
+    if any(map(inspect.isgeneratorfunction, calls)):
+        make = contextlib.contextmanager(make)
+    elif any(map(inspect.isasyncgenfunction, calls)):
+        make = contextlib.asynccontextmanager(make)
+    return Registration(key, lifetime, make, ident_of(key), instance)
 
 
 def ident_of(key: Any, *, by_name: bool = False) -> Hashable:
@@ -132,17 +114,27 @@ def ident_of(key: Any, *, by_name: bool = False) -> Hashable:
     return (type, key.__module__, key.__qualname__) if named else key
 
 
-def _is_hashable(key: object) -> bool:
-    with contextlib.suppress(TypeError):
-        return isinstance(hash(key), int)
-    return False
+def name_of(key: Any) -> str:
+    """Return the name of a class, or the text of any other key."""
+    return key.__qualname__.rpartition("<locals>.")[2] if isinstance(key, type) else str(key)
+
+
+def python_of(key: Any) -> str:
+    """Return how a key is written in a line to paste."""
+    return repr(key) if isinstance(key, str) else name_of(key)
+
+
+def names_of(keys: Collection[Any]) -> list[str]:
+    """Return the names of ``keys``, those of classes that share one with their modules."""
+    names = [name_of(key) for key in keys]
+    modules = [f"{key.__module__}." if isinstance(key, type) else "" for key in keys]
+    return [module * (names.count(name) > 1) + name for module, name in zip(modules, names, strict=True)]
 
 
 def circular(path: Sequence[Hashable]) -> errors.CircularDependencyError:
     """Return the error that names the way round; ``path``, of keys, ends where it comes back to."""
     way = " -> ".join(name_of(key) for key in path[path.index(path[-1]) :])
-    why = "is a circle of services that need each other to be built; let one be set after it is built"
-    return errors.CircularDependencyError(f"{way} {why}")
+    return errors.CircularDependencyError(f"{way} is a circle; let one of these be set after it is built")
 
 
 def needs_of(make: Any, known: Iterable[Registration]) -> Iterator[tuple[inspect.Parameter, Any]]:
@@ -152,16 +144,16 @@ def needs_of(make: Any, known: Iterable[Registration]) -> Iterator[tuple[inspect
     if isinstance(function, type):
         function = function.__new__ if function.__init__ is object.__init__ else function.__init__  # type: ignore[misc]
     # a metaclass or a __new__ that takes anything hides what the constructor takes
-    hidden = isinstance(make, type) and not (hasattr(make, "__signature__") or make.__text_signature__)
-    try:
+    hidden = isinstance(make, type) and not hasattr(make, "__signature__")
+    parameters: list[inspect.Parameter] = []
+    with contextlib.suppress(ValueError):  # a built-in without a signature is called without arguments
         parameters = list(inspect.signature(function if hidden else make).parameters.values())[hidden:]
-    except ValueError:
-        return  # a built-in that publishes no signature is called without arguments
     own, local = _names(make, function, known) if parameters else ({}, {})
     for each in parameters:
         holder: Any = types.SimpleNamespace(__annotations__={"hint": each.annotation})
-        # stays so if a name is unknown: the default may do, else the error names the parameter
-        hint = NOTHING
+        hint = (
+            NOTHING  # stays so if a name is unknown: the default may do, else the error names the parameter
+        )
         with contextlib.suppress(Exception):
             hint = typing.get_type_hints(holder, own, local, include_extras=True)["hint"]
         if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD) and each.name not in bound:
@@ -169,78 +161,92 @@ def needs_of(make: Any, known: Iterable[Registration]) -> Iterator[tuple[inspect
 
 
 def _names(make: Any, function: Any, known: Iterable[Registration]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the globals of ``make``, and registered classes by bare name: those of the scopes around it first.
+    """Return the names that hints in text may use: globals, and those of the registered classes around ``make``.
 
     A class of another scope serves where no global explains its name, and no second one bears it.
     """
     path, module = getattr(make, "__qualname__", ""), getattr(make, "__module__", "builtins")
     own = getattr(inspect.unwrap(function), "__globals__", None) or vars(sys.modules.get(module, builtins))
-
-    def nearness(cls: type) -> int:
-        scope = cls.__qualname__.rpartition(".")[0]
-        return len(scope) if cls.__module__ == module and path.startswith(f"{scope}.") else 0
-
+    around: dict[str, Any] = {}
+    elsewhere: dict[str, Any] = {}
     classes = {ident_of(base, by_name=True): base for each in known for base in each.classes()}
-    far = collections.Counter(base.__name__ for base in classes.values() if not nearness(base))
-    unclear = {*own, *vars(builtins), *(name for name, count in far.items() if count > 1)}
-    clear = [base for base in classes.values() if nearness(base) or base.__name__ not in unclear]
-    return dict(own), {base.__name__: base for base in sorted(clear, key=nearness)}  # the nearest one last
+    for cls in sorted(classes.values(), key=lambda cls: len(cls.__qualname__)):  # the nearest one last
+        name, scope = cls.__name__, cls.__qualname__.rpartition(".")[0]
+        if cls.__module__ == module and path.startswith(f"{scope}."):
+            around[name] = cls
+        else:
+            elsewhere[name] = NOTHING if name in elsewhere else cls
+    return {**elsewhere, **vars(builtins), **own}, around
 
 
 class Plan:
     """A compiled graph: ``call(holder)`` gives its service, ``acall(holder)`` does so awaiting what must be awaited.
 
-    Where the service lasts, ``fresh`` and ``afresh`` build it and the former two look first. Without ``make`` it is the
-    holder itself.
+    Where a holder keeps or disposes the service, ``fresh`` and ``afresh`` build it, and the former two have the holder
+    do so. Without ``make`` it is the holder itself.
     """
 
-    once = False  # whether the holder keeps what is built
-    plain = False  # whether what is built needs no disposal
+    shared = False  # whether there is one for all scopes
 
-    def __init__(self, make: Any, plans: Sequence[Plan] = (), service: Any = None) -> None:
+    def __init__(self, make: Any, plans: Sequence[Plan] = (), service: Registration | None = None) -> None:
         self.make, self.plans, self.service = make, plans, service
-        self.needs: list[Registration] = []  # what it asks for itself
-        self.parts: frozenset[Registration] = frozenset([service] if service else [])  # with all below
-        self.scoped = name_of(service.key) if service and service.lifetime is Lifetime.SCOPED else ""
-        for plan in plans:
-            self.needs += [plan.service] if plan.service else plan.needs
-            self.parts |= plan.parts
-            self.scoped = self.scoped or plan.scoped  # the name of a scoped service in it
+        self.needs: tuple[Hashable, ...] = tuple(
+            key for plan in plans for key in plan.keys
+        )  # what it asks for
+        self.keys: tuple[Hashable, ...] = (
+            (service.key,) if service else self.needs
+        )  # what who uses it asks for
+        own = frozenset([service] if service else [])
+        self.parts: frozenset[Registration] = own.union(*(plan.parts for plan in plans))
         self.slot: Hashable = self.parts | {(service,)}  # what its service is kept under
-        self.leaf = None if plans else make  # what to call, where nothing else is needed
+        self.scoped: str = next((plan.scoped for plan in plans if plan.scoped), "")  # a scoped service in it
         self.call = self.fresh = self._closure()
         self.acall: Callable[[Any], Awaitable[Any]] = self.afresh
+        if service is not None:
+            self._heed_lifetime(service)
 
     async def afresh(self, holder: Any) -> Any:
         """Do as ``fresh`` does, awaiting what must be awaited."""
         values = [await plan.acall(holder) for plan in self.plans]
         return self.make(*values) if values else self.fresh(holder)
 
-    def last(self, home: Any) -> None:
-        """Have the service looked for, built and kept in ``home``, or else in the holder that is asked."""
-        slot = self.slot
-
-        def call(holder: Any) -> Any:
-            keeper = home or holder
-            made = keeper._made.get(slot)  # noqa: SLF001 - a plan and its holder are of one piece
-            return keeper.build(self) if made is None or made.value is NOTHING else made.value
-
-        def acall(holder: Any) -> Awaitable[Any]:
-            return (home or holder).abuild(self)  # type: ignore[no-any-return]
-
-        self.call, self.acall, self.leaf = call, acall, None
-
     def _closure(self) -> Callable[[Any], Any]:
         """Return what builds the parts in a holder and calls ``make`` with them; common numbers are spelt out."""
         make, calls = self.make, [plan.call for plan in self.plans]
-        if not calls:
-            return (lambda _: make()) if make else (lambda holder: holder)
-        a, b, leaf = calls[0], calls[-1], self.plans[-1].leaf
-        if len(calls) == 1:
-            return (lambda _: make(leaf())) if leaf else (lambda holder: make(a(holder)))
-        if len(calls) == 2:  # noqa: PLR2004
-            return (lambda at: make(a(at), leaf())) if leaf else (lambda at: make(a(at), b(at)))
+        match calls:
+            case []:
+                return (lambda _: make()) if make else (lambda holder: holder)
+            case [one]:
+                return lambda holder: make(one(holder))
+            case [one, two]:
+                return lambda holder: make(one(holder), two(holder))
         return lambda holder: make(*[call(holder) for call in calls])
+
+    def _heed_lifetime(self, service: Registration) -> None:
+        """Have the service looked for, built and kept in the container or scope that it belongs to."""
+        make, slot, self.name = service.implementation, self.slot, name_of(service.key)
+        self.shared = shared = service.lifetime is Lifetime.SINGLETON
+        if shared and self.scoped:
+            why = (
+                f"the singleton {self.name} would hold the scoped {self.scoped} for good; make both the same"
+            )
+            raise errors.CaptiveDependencyError(why)
+        self.once = service.lifetime is not Lifetime.TRANSIENT
+        if self.once and not shared:
+            self.scoped = self.name
+        self.plain = isinstance(make, type) and not any(hasattr(make, each) for each in _MANAGED)
+        if service.live or (self.plain and not self.once):
+            return
+
+        def call(holder: Any) -> Any:
+            keeper = holder._root if shared else holder
+            made = keeper._made.get(slot)
+            return keeper.build(self) if made is None or made.value is NOTHING else made.value
+
+        def acall(holder: Any) -> Awaitable[Any]:
+            return (holder._root if shared else holder).abuild(self, in_task=True)  # type: ignore[no-any-return]
+
+        self.call, self.acall = call, acall
 
 
 class Wiring:
@@ -264,17 +270,7 @@ class Wiring:
         if service in path:
             raise circular([each.key for each in (*path, service)])
         if service not in self._plans:
-            plan, name = self._compile(service, (*path, service)), name_of(service.key)
-            home = self._root if service.lifetime is Lifetime.SINGLETON else None
-            if home is not None and plan.scoped:
-                why = f"the singleton {name} would hold the scoped {plan.scoped} for good"
-                raise errors.CaptiveDependencyError(
-                    f"{why}; make {name} scoped, or {plan.scoped} a singleton"
-                )
-            plan.once = service.lifetime is not Lifetime.TRANSIENT
-            if not service.is_instance and (plan.once or not plan.plain):
-                plan.last(home)
-            self._plans[service] = plan
+            self._plans[service] = self._compile(service, (*path, service))
         return self._plans[service]
 
     def plans(self) -> Iterator[tuple[Registration, Plan, errors.ContainerError | None]]:
@@ -293,57 +289,47 @@ class Wiring:
         if origin in (typing.Union, types.UnionType, typing.Annotated):
             ways = (self.supply(each, path) for each in (args[:1] if origin is typing.Annotated else args))
             return next((way for way in ways if way is not None), None)
-        if origin in _COLLECTIONS and args and (origin is not tuple or args[1:] == (...,)):
+        if args and (origin in (list, Sequence, Iterable) or (origin is tuple and args[1:] == (...,))):
             others = [each for each in self._known.values() if each not in path[-1:]]
             plans = [self.plan(each, path) for each in others if each.provides(args[0])]
-            kind = _COLLECTIONS[origin]
+            kind = tuple if origin is tuple else list
             return Plan(lambda *services: kind(services), plans) if plans else None
         return self._whole if hint in type(self._root).__mro__[:-1] else None
 
     def missing(self, key: Any, parameter: Any = None, hint: Any = NOTHING) -> errors.ServiceNotFoundError:
         """Return the error for ``key``, or for its parameter, that nothing registered can fill."""
-        asked = key if parameter is None else parameter.annotation
+        asked = key if parameter is None else hint
         wanted, *names = names_of([asked, *(each.key for each in self._known.values())])
-        owner, python = name_of(key), python_of(key)
-        why, line = f"nothing is registered for {wanted}", f"{python if asked is key else wanted}, <a class>"
+        why, add = f"nothing is registered for {wanted}", f"{python_of(asked)}, <a class>"
         if parameter is not None:
-            reason = f"asks for {wanted}, and {why}"
-            if hint is NOTHING:
-                reason = "has no type hint" if asked is NOTHING else f"has the unknown hint {wanted}"
-            why = f"{owner} cannot be built: its parameter {parameter.name!r} {reason}"
+            why = f"{name_of(key)} cannot be built: nothing fills its parameter {parameter.name!r} ({parameter})"
             if hint is NOTHING or getattr(hint, "__module__", "") == "builtins":
-                line = f"{python}, factory=lambda: {owner}({parameter.name}=...)"
-        add = f"To add: container.register_singleton({line})"
-        return errors.ServiceNotFoundError(f"{why}. Registered: {', '.join(names) or 'nothing yet'}. {add}")
+                add = f"{python_of(key)}, factory=lambda: {name_of(key)}({parameter.name}=...)"
+        known = f"Registered: {', '.join(names) or 'nothing yet'}"
+        return errors.ServiceNotFoundError(f"{why}. {known}. To add: container.register_singleton({add})")
 
     def _compile(self, service: Registration, path: tuple[Registration, ...]) -> Plan:
         make = service.implementation
-        if service.is_instance:
-            return Plan(lambda: make, (), service)
+        if service.live:
+            return Plan(lambda: service.service, (), service)
         args: list[Plan] = []
         named: dict[str, Plan] = {}
         wrong: list[str] = []
         for each, hint in needs_of(make, self._known.values()):
-            plan = None if hint is NOTHING else self.supply(hint, path)
-            if plan is None and each.default is NOTHING and types.NoneType not in typing.get_args(hint):
+            plan = self.supply(hint, path)
+            if plan is None and each.default is NOTHING and types.NoneType in typing.get_args(hint):
+                plan = Plan(lambda: None)
+            if plan is None and each.default is NOTHING:
                 wrong.append(str(self.missing(service.key, each, hint)))
-            if each.kind is not each.KEYWORD_ONLY:
-                args.append(plan or _constant(None if each.default is NOTHING else each.default))
-            elif plan is not None or each.default is NOTHING:  # else its own default holds
-                named[each.name] = plan or _constant(None)
+            elif each.kind is not each.KEYWORD_ONLY:
+                args.append(plan or Plan(lambda value=each.default: value))
+            elif plan is not None:  # else its own default holds
+                named[each.name] = plan
         if wrong:
             raise errors.ServiceNotFoundError("\n".join(wrong))
-        call = functools.partial(_call_by_name, make, list(named)) if named else make
-        plan = Plan(call, [*args, *named.values()], service)
-        plan.plain = isinstance(make, type) and not any(hasattr(make, name) for name in _DISPOSABLE)
-        return plan
 
+        def call_by_name(*values: Any) -> Any:
+            first = len(args)
+            return make(*values[:first], **dict(zip(named, values[first:], strict=True)))
 
-def _constant(value: Any) -> Plan:
-    return Plan(lambda: value)
-
-
-def _call_by_name(make: Callable[..., Any], names: Sequence[str], *values: Any) -> Any:
-    """Call ``make`` with the last of ``values`` by their names."""
-    first = len(values) - len(names)
-    return make(*values[:first], **dict(zip(names, values[first:], strict=True)))
+        return Plan(call_by_name if named else make, [*args, *named.values()], service)

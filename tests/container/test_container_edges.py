@@ -148,7 +148,7 @@ def test_a_hint_that_fails_to_be_read_is_an_error_that_names_the_parameter(conta
 
     make.__annotations__["size"] = hint
     container.register_singleton("made", factory=make)
-    with pytest.raises(ServiceNotFoundError, match="'size' has the unknown hint"):
+    with pytest.raises(ServiceNotFoundError, match="nothing fills its parameter 'size'"):
         container.resolve("made")
     assert "made" in container._repr_html_()
 

@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import gc
 import threading
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
@@ -460,18 +458,6 @@ def test_an_async_scope_disposes_when_its_task_is_cancelled(container):
 
     asyncio.run(main())
     assert log == ["slow", "plain", "quick"]
-
-
-def test_a_scope_that_is_dropped_without_being_left_warns(container):
-    """Its services were never disposed, so a ResourceWarning names them."""
-    container.register_scoped("a", closing("a", []))
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        scope = container.create_scope()
-        scope.resolve("a")
-        del scope
-        gc.collect()
-    assert any("scope" in str(each.message) and each.category is ResourceWarning for each in caught)
 
 
 def test_lifetime_values():
