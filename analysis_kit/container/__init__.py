@@ -145,9 +145,7 @@ class DIContainer(Scope):
         Each is asked on a thread of its own, or none could be given up: what is bound to the thread or the loop that
         made it has to allow for that.
         """
-        known = self.registrations()
-        named = zip(wiring.names_of(known), known.values(), strict=True)
-        live = {name: each.service for name, each in named if each.live}
+        live = {each.name: each.service for each in self.registrations().values() if each.live}
         # replaced once something is registered, so that the answer of a former object is not shown
         self._health = answers = dict.fromkeys(live, False)
 
@@ -177,11 +175,13 @@ class DIContainer(Scope):
     def graph(self) -> str:
         """Return the services and what they need as Mermaid text."""
         safe = str.maketrans({"#": "#35;", '"': "#quot;", "<": "#lt;"})
-        known = self.registrations()
-        at = {key: f"s{i}" for i, key in enumerate(known)}
-        kinds = {each.key: f"{name_of(each.key)} ({each.lifetime.value})" for each in known.values()}
-        nodes = [f'{at[key]}["{" ".join(kind.translate(safe).splitlines())}"]' for key, kind in kinds.items()]
-        edges = [f"{at[key]} --> {at[use]}" for key in known for use in known[key].dependencies]
+        known = list(self.registrations().values())
+        at = {each.key: f"s{i}" for i, each in enumerate(known)}
+        kinds = [
+            " ".join(f"{each.name} ({each.lifetime.value})".translate(safe).splitlines()) for each in known
+        ]
+        nodes = [f'{key}["{kind}"]' for key, kind in zip(at.values(), kinds, strict=True)]
+        edges = [f"{at[each.key]} --> {at[use]}" for each in known for use in each.dependencies]
         return "\n    ".join(["graph TD", *nodes, *edges])
 
     def __contains__(self, key: Hashable) -> bool:
@@ -189,7 +189,7 @@ class DIContainer(Scope):
 
     def __repr__(self) -> str:
         services = [
-            f"{name_of(each.key)} ({each.lifetime.value}, generation {each.generation}{', live' * each.live})"
+            f"{each.name} ({each.lifetime.value}, generation {each.generation}{', live' * each.live})"
             for each in self.registrations().values()
         ]
         return f"<DIContainer, {len(services)} services: {', '.join(services)}>"
@@ -199,9 +199,9 @@ class DIContainer(Scope):
 
         known, answers = self.registrations(), {True: "healthy", False: "not healthy", None: "not asked"}
         rows = [
-            (name, each.lifetime.value, name_of(each.implementation), each.generation,
-             "live" * each.live, ", ".join(map(name_of, each.dependencies)), answers[self._health.get(name)])
-            for name, each in zip(wiring.names_of(known), known.values(), strict=True)
+            (each.name, each.lifetime.value, name_of(each.implementation), each.generation, "live" * each.live,
+             ", ".join(known[key].name for key in each.dependencies), answers[self._health.get(each.name)])
+            for each in known.values()
         ]  # fmt: skip
         head = ("service", "lifetime", "made by", "generation", "instances", "needs", "health()")
         return block(table(head, rows, caption=f"{len(rows)} services"))
@@ -212,9 +212,13 @@ class DIContainer(Scope):
             if service is None:
                 return
             if (known := self._wired().find(service.key)) is not None:
-                service = replace(service, ident=known.ident, generation=known.generation + 1)
-                facts = {"service": name_of(service.key), "generation": service.generation}
+                service = replace(
+                    service, name=known.name, ident=known.ident, generation=known.generation + 1
+                )
+                facts = {"service": service.name, "generation": service.generation}
                 _log.info("%(service)s is registered again, generation %(generation)d", facts, extra=facts)
+            elif any(each.name == service.name for each in self._wired().known.values()):
+                service = replace(service, name=f"{getattr(service.key, '__module__', 'the')}.{service.name}")
             self._layers.setdefault(at, {})[service.ident] = service
 
     def _shut(self) -> None:
@@ -237,7 +241,7 @@ class DIContainer(Scope):
         try:
             drive(self.leave(tails))
         except ContainerError:
-            names = [tail.plan.name for tail in tails]
+            names = [tail.plan.service.name for tail in tails]
             _log.warning("what was replaced could not be disposed", exc_info=True, extra={"services": names})
 
     def _wired(self) -> wiring.Wiring:

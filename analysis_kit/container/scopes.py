@@ -47,7 +47,7 @@ class Construction:
         """Raise if what this holds up, which is what it is within and what waits for that, makes the same service."""
         way = (self, *way)
         if way[1:] and self.plan.service is way[-1].plan.service:
-            raise circular([each.plan.keys[0] for each in way])
+            raise circular([each.plan.service.key for each in way])
         for each in (self, *(waiter for waiter, other in list(_waiting.items()) if other is self)):
             outer = each.outer  # read once, since another thread may end it now
             if outer is not None and not outer.over:
@@ -71,7 +71,7 @@ class Construction:
                 other.done.result(PATIENCE_S)
         except TimeoutError:
             why = f"is still being built after {PATIENCE_S:g} s; a thread that its factory waits for must not ask for it"
-            raise ContainerError(f"{other.plan.name} {why}") from None
+            raise ContainerError(f"{other.plan.service.name} {why}") from None
         finally:
             del _waiting[self]
 
@@ -240,7 +240,7 @@ class Scope:
                     await result
             except BaseException as exc:  # noqa: BLE001 - the others come first; it is raised below
                 if exc is not body[1]:
-                    failed.append((tail.plan.name, exc))
+                    failed.append((tail.plan.service.name, exc))
         if not failed:
             return
         what = "; ".join(f"{name}: {type(exc).__name__}: {exc}" for name, exc in failed)
@@ -264,5 +264,5 @@ def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 def needs_await(plan: Plan, why: str) -> ContainerError:
     """Return the error that says what to await."""
-    use = f"await container.aresolve({python_of(plan.keys[0])}), and async with or aclose()"
-    return ContainerError(f"{plan.name} {why}; use: {use}")
+    use = f"await container.aresolve({python_of(plan.service.key)}), and async with or aclose()"
+    return ContainerError(f"{plan.service.name} {why}; use: {use}")

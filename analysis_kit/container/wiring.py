@@ -12,7 +12,7 @@ import sys
 import threading
 import types
 import typing
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import InitVar, dataclass
 from typing import Any
 
@@ -39,6 +39,8 @@ class Registration:
     ----------
     key : hashable
         What it is resolved by.
+    name : str
+        How it is shown: the key's name, with its module where another service has that name.
     lifetime : Lifetime
         How long it lives.
     implementation : class or callable
@@ -54,6 +56,7 @@ class Registration:
     """
 
     key: Hashable
+    name: str
     lifetime: Lifetime
     implementation: Any
     ident: Hashable
@@ -89,10 +92,7 @@ def checked(lifetime: Lifetime, key: Any, implementation: Any, factory: Any, ins
         (not isinstance(key, Hashable), "it is not hashable, and so no key"),
         (len(makers) + given > 1, "give one of implementation=, factory= and instance="),
         (given and lifetime is not Lifetime.SINGLETON, "an instance is one; use register_singleton"),
-        (
-            not callable(make) or abstract,
-            "it is abstract, or builds nothing; give a class, factory= or instance=",
-        ),
+        (not callable(make) or abstract, "it is abstract or builds nothing; give a class or instance="),
     ):
         if wrong:
             raise errors.ConfigurationError(f"{name_of(key)}: {why}")
@@ -102,7 +102,7 @@ def checked(lifetime: Lifetime, key: Any, implementation: Any, factory: Any, ins
         make = contextlib.contextmanager(make)
     elif any(map(inspect.isasyncgenfunction, calls)):
         make = contextlib.asynccontextmanager(make)
-    return Registration(key, lifetime, make, ident_of(key), instance)
+    return Registration(key, name_of(key), lifetime, make, ident_of(key), instance)
 
 
 def ident_of(key: Any, *, by_name: bool = False) -> Hashable:
@@ -122,13 +122,6 @@ def name_of(key: Any) -> str:
 def python_of(key: Any) -> str:
     """Return how a key is written in a line to paste."""
     return repr(key) if isinstance(key, str) else name_of(key)
-
-
-def names_of(keys: Collection[Any]) -> list[str]:
-    """Return the names of ``keys``, those of classes that share one with their modules."""
-    names = [name_of(key) for key in keys]
-    modules = [f"{key.__module__}." if isinstance(key, type) else "" for key in keys]
-    return [module * (names.count(name) > 1) + name for module, name in zip(modules, names, strict=True)]
 
 
 def circular(path: Sequence[Hashable]) -> errors.CircularDependencyError:
@@ -151,10 +144,8 @@ def needs_of(make: Any, known: Iterable[Registration]) -> Iterator[tuple[inspect
     own, local = _names(make, function, known) if parameters else ({}, {})
     for each in parameters:
         holder: Any = types.SimpleNamespace(__annotations__={"hint": each.annotation})
-        hint = (
-            NOTHING  # stays so if a name is unknown: the default may do, else the error names the parameter
-        )
-        with contextlib.suppress(Exception):
+        hint = NOTHING
+        with contextlib.suppress(Exception):  # a name is unknown: the default may do, else the error tells
             hint = typing.get_type_hints(holder, own, local, include_extras=True)["hint"]
         if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD) and each.name not in bound:
             yield each, hint.type if isinstance(hint, InitVar) else hint
@@ -167,16 +158,15 @@ def _names(make: Any, function: Any, known: Iterable[Registration]) -> tuple[dic
     """
     path, module = getattr(make, "__qualname__", ""), getattr(make, "__module__", "builtins")
     own = getattr(inspect.unwrap(function), "__globals__", None) or vars(sys.modules.get(module, builtins))
-    around: dict[str, Any] = {}
-    elsewhere: dict[str, Any] = {}
+    near, far = dict[str, Any](), dict[str, Any]()
     classes = {ident_of(base, by_name=True): base for each in known for base in each.classes()}
     for cls in sorted(classes.values(), key=lambda cls: len(cls.__qualname__)):  # the nearest one last
         name, scope = cls.__name__, cls.__qualname__.rpartition(".")[0]
         if cls.__module__ == module and path.startswith(f"{scope}."):
-            around[name] = cls
+            near[name] = cls
         else:
-            elsewhere[name] = NOTHING if name in elsewhere else cls
-    return {**elsewhere, **vars(builtins), **own}, around
+            far[name] = NOTHING if name in far else cls
+    return {**far, **vars(builtins), **own}, near
 
 
 class Plan:
@@ -188,16 +178,14 @@ class Plan:
 
     shared = False  # whether there is one for all scopes
 
-    def __init__(self, make: Any, plans: Sequence[Plan] = (), service: Registration | None = None) -> None:
+    def __init__(self, make: Any, plans: Sequence[Plan] = (), service: Any = None, parts: Any = ()) -> None:
         self.make, self.plans, self.service = make, plans, service
-        self.needs: tuple[Hashable, ...] = tuple(
-            key for plan in plans for key in plan.keys
-        )  # what it asks for
+        self.needs: tuple[Hashable, ...] = tuple(key for plan in plans for key in plan.keys)
         self.keys: tuple[Hashable, ...] = (
             (service.key,) if service else self.needs
-        )  # what who uses it asks for
-        own = frozenset([service] if service else [])
-        self.parts: frozenset[Registration] = own.union(*(plan.parts for plan in plans))
+        )  # what is needed where this is
+        own = [service] if service else parts
+        self.parts: frozenset[Registration] = frozenset(own).union(*(plan.parts for plan in plans))
         self.slot: Hashable = self.parts | {(service,)}  # what its service is kept under
         self.scoped: str = next((plan.scoped for plan in plans if plan.scoped), "")  # a scoped service in it
         self.call = self.fresh = self._closure()
@@ -224,16 +212,14 @@ class Plan:
 
     def _heed_lifetime(self, service: Registration) -> None:
         """Have the service looked for, built and kept in the container or scope that it belongs to."""
-        make, slot, self.name = service.implementation, self.slot, name_of(service.key)
+        make, slot, name = service.implementation, self.slot, service.name
         self.shared = shared = service.lifetime is Lifetime.SINGLETON
         if shared and self.scoped:
-            why = (
-                f"the singleton {self.name} would hold the scoped {self.scoped} for good; make both the same"
-            )
+            why = f"the singleton {name} would hold the scoped {self.scoped} for good; make both the same"
             raise errors.CaptiveDependencyError(why)
         self.once = service.lifetime is not Lifetime.TRANSIENT
         if self.once and not shared:
-            self.scoped = self.name
+            self.scoped = name
         self.plain = isinstance(make, type) and not any(hasattr(make, each) for each in _MANAGED)
         if service.live or (self.plain and not self.once):
             return
@@ -253,16 +239,14 @@ class Wiring:
     """The plans of one set of registrations, each made when it is first asked for."""
 
     def __init__(self, known: dict[Any, Registration], doubles: dict[Any, Registration], root: Any) -> None:
-        self._known, self._root = {**known, **doubles}, root
-        self._whole = Plan(None)
-        # it may be asked for any of them, so that what takes it must not outlive them
-        self._whole.parts = frozenset(doubles.values())
-        self._plans: dict[Registration, Plan] = {}
+        self.known, self._root, self._plans = known | doubles, root, dict[Registration, Plan]()
+        # it may be asked for any of the doubles, so that what takes it must not outlive them
+        self._whole = Plan(None, parts=doubles.values())
 
     def find(self, key: Any) -> Registration | None:
         """Return the registration of ``key``."""
         with contextlib.suppress(TypeError):  # not hashable, and so no key
-            return self._known.get(ident_of(key)) or self._known.get(ident_of(key, by_name=True))
+            return self.known.get(ident_of(key)) or self.known.get(ident_of(key, by_name=True))
         return None
 
     def plan(self, service: Registration, path: tuple[Registration, ...] = ()) -> Plan:
@@ -275,7 +259,7 @@ class Wiring:
 
     def plans(self) -> Iterator[tuple[Registration, Plan, errors.ContainerError | None]]:
         """Yield every registration with its plan; with an empty one, and the error, if it cannot be built."""
-        for service in self._known.values():
+        for service in self.known.values():
             try:
                 yield service, self.plan(service), None
             except errors.ContainerError as exc:
@@ -290,7 +274,7 @@ class Wiring:
             ways = (self.supply(each, path) for each in (args[:1] if origin is typing.Annotated else args))
             return next((way for way in ways if way is not None), None)
         if args and (origin in (list, Sequence, Iterable) or (origin is tuple and args[1:] == (...,))):
-            others = [each for each in self._known.values() if each not in path[-1:]]
+            others = [each for each in self.known.values() if each not in path[-1:]]
             plans = [self.plan(each, path) for each in others if each.provides(args[0])]
             kind = tuple if origin is tuple else list
             return Plan(lambda *services: kind(services), plans) if plans else None
@@ -298,38 +282,36 @@ class Wiring:
 
     def missing(self, key: Any, parameter: Any = None, hint: Any = NOTHING) -> errors.ServiceNotFoundError:
         """Return the error for ``key``, or for its parameter, that nothing registered can fill."""
-        asked = key if parameter is None else hint
-        wanted, *names = names_of([asked, *(each.key for each in self._known.values())])
-        why, add = f"nothing is registered for {wanted}", f"{python_of(asked)}, <a class>"
+        name, asked = name_of(key), key if parameter is None else hint
+        module = f"{asked.__module__}." if isinstance(asked, type) else ""
+        why, add = f"nothing is registered for {module}{name}", f"{python_of(asked)}, <a class>"
         if parameter is not None:
-            why = f"{name_of(key)} cannot be built: nothing fills its parameter {parameter.name!r} ({parameter})"
+            why = f"{name} cannot be built: nothing fills its parameter {parameter.name!r} ({parameter})"
             if hint is NOTHING or getattr(hint, "__module__", "") == "builtins":
-                add = f"{python_of(key)}, factory=lambda: {name_of(key)}({parameter.name}=...)"
-        known = f"Registered: {', '.join(names) or 'nothing yet'}"
-        return errors.ServiceNotFoundError(f"{why}. {known}. To add: container.register_singleton({add})")
+                add = f"{python_of(key)}, factory=lambda: {name}({parameter.name}=...)"
+        known = ", ".join(each.name for each in self.known.values()) or "nothing yet"
+        how = f"Registered: {known}. To add: container.register_singleton({add})"
+        return errors.ServiceNotFoundError(f"{why}. {how}")
 
     def _compile(self, service: Registration, path: tuple[Registration, ...]) -> Plan:
         make = service.implementation
         if service.live:
             return Plan(lambda: service.service, (), service)
-        args: list[Plan] = []
-        named: dict[str, Plan] = {}
-        wrong: list[str] = []
-        for each, hint in needs_of(make, self._known.values()):
+        plans, named, wrong = list[Plan](), list[str](), list[str]()
+        for each, hint in needs_of(make, self.known.values()):
             plan = self.supply(hint, path)
             if plan is None and each.default is NOTHING and types.NoneType in typing.get_args(hint):
                 plan = Plan(lambda: None)
             if plan is None and each.default is NOTHING:
                 wrong.append(str(self.missing(service.key, each, hint)))
-            elif each.kind is not each.KEYWORD_ONLY:
-                args.append(plan or Plan(lambda value=each.default: value))
-            elif plan is not None:  # else its own default holds
-                named[each.name] = plan
+            elif plan is not None or each.kind is not each.KEYWORD_ONLY:  # else its own default holds
+                plans.append(plan or Plan(lambda value=each.default: value))
+                named += [each.name] if each.kind is each.KEYWORD_ONLY else []
         if wrong:
             raise errors.ServiceNotFoundError("\n".join(wrong))
 
         def call_by_name(*values: Any) -> Any:
-            first = len(args)
+            first = len(plans) - len(named)
             return make(*values[:first], **dict(zip(named, values[first:], strict=True)))
 
-        return Plan(call_by_name if named else make, [*args, *named.values()], service)
+        return Plan(call_by_name if named else make, plans, service)
