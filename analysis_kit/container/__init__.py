@@ -280,9 +280,8 @@ def injectable(lifetime: Lifetime) -> Callable[[type[T]], type[T]]:
         raise ConfigurationError(f"@injectable is given {lifetime!r}; write @injectable(Lifetime.SINGLETON)")
 
     def mark(cls: Any) -> Any:
-        service = replace(
-            checked(lifetime, cls, None, None, NOTHING), ident=wiring.ident_of(cls, by_name=True)
-        )
+        service = checked(lifetime, cls, None, None, NOTHING)
+        service = replace(service, ident=wiring.ident_of(cls, by_name=True))
         with LOCK:
             _injectables[service.ident] = service
         _look_again(service)

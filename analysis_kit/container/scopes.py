@@ -23,19 +23,20 @@ class Construction:
     """A service being made, within another or on its own, and then made; tasks that its factory starts are within it."""
 
     value: Any = NOTHING
+    in_task = False  # whether who makes it can wait for it by awaiting
     over = False
     awaits = False  # whether it is disposed by awaiting
     done: Any = None  # a future, made by the first who waits, since it costs an import
 
-    def __init__(self, plan: Plan, made: dict[Hashable, Construction], *, in_task: bool) -> None:
-        self.plan, self.made, self.in_task, self.outer = plan, made, in_task, _innermost.get()
+    def __init__(self, plan: Plan, made: dict[Hashable, Construction]) -> None:
+        self.plan, self.made, self.outer = plan, made, _innermost.get()
         if self.outer is not None:
             self.refuse_circle()
 
     def __enter__(self) -> None:
         self.token = _innermost.set(self)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         _innermost.reset(self.token)
         self.over, self.outer = True, None
         if self.value is NOTHING:  # it failed, and is tried again by whoever asks next
@@ -179,7 +180,7 @@ class Scope:
 
     def build(self, plan: Plan) -> Any:
         """Return the one service of ``plan``, or a new transient; plain classes, which most are, take the short way."""
-        mine = Construction(plan, self._made, in_task=False)
+        mine = Construction(plan, self._made)
         if plan.plain and self._made.setdefault(plan.slot, mine) is mine:
             with mine:
                 mine.value = plan.fresh(self)
@@ -188,7 +189,8 @@ class Scope:
 
     async def abuild(self, plan: Plan, *, in_task: bool = False) -> Any:
         """Do as `build` does, awaiting what must be awaited; whoever comes first builds it, with no lock held."""
-        mine = Construction(plan, self._made, in_task=in_task)
+        mine = Construction(plan, self._made)
+        mine.in_task = in_task
         while plan.once and (other := self._made.setdefault(plan.slot, mine)) is not mine:
             if other.value is not NOTHING:
                 return other.value
@@ -250,8 +252,7 @@ class Scope:
         if raised is None:
             raise ContainerError(message) from failed[0][1]
         raised.add_note(message)
-        if raised is not body[1]:
-            raise raised
+        raise raised
 
 
 def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -188,6 +188,7 @@ class Plan:
         self.parts: frozenset[Registration] = frozenset(own).union(*(plan.parts for plan in plans))
         self.slot: Hashable = self.parts | {(service,)}  # what its service is kept under
         self.scoped: str = next((plan.scoped for plan in plans if plan.scoped), "")  # a scoped service in it
+        self.leaf = None if plans else make  # what makes it of nothing else
         self.call = self.fresh = self._closure()
         self.acall: Callable[[Any], Awaitable[Any]] = self.afresh
         if service is not None:
@@ -201,13 +202,14 @@ class Plan:
     def _closure(self) -> Callable[[Any], Any]:
         """Return what builds the parts in a holder and calls ``make`` with them; common numbers are spelt out."""
         make, calls = self.make, [plan.call for plan in self.plans]
+        leaf = self.plans[-1].leaf if calls else None
         match calls:
             case []:
                 return (lambda _: make()) if make else (lambda holder: holder)
             case [one]:
-                return lambda holder: make(one(holder))
+                return (lambda _: make(leaf())) if leaf else (lambda at: make(one(at)))
             case [one, two]:
-                return lambda holder: make(one(holder), two(holder))
+                return (lambda at: make(one(at), leaf())) if leaf else (lambda at: make(one(at), two(at)))
         return lambda holder: make(*[call(holder) for call in calls])
 
     def _heed_lifetime(self, service: Registration) -> None:
@@ -232,7 +234,7 @@ class Plan:
         def acall(holder: Any) -> Awaitable[Any]:
             return (holder._root if shared else holder).abuild(self, in_task=True)  # type: ignore[no-any-return]
 
-        self.call, self.acall = call, acall
+        self.call, self.acall, self.leaf = call, acall, None
 
 
 class Wiring:
