@@ -115,13 +115,11 @@ class DIContainer(Scope):
 
     def registrations(self) -> dict[Hashable, Registration]:
         """Return what is registered, by key, in the order of registration."""
-        found: dict[Hashable, Registration] = {}
         with LOCK:
-            for each, plan, _ in self._wired().plans():
-                made = self._made.get(plan.slot)
-                service = made.value if made is not None else each.service
-                found[each.key] = replace(each, service=service, dependencies=plan.needs)
-        return found
+            return {
+                each.key: replace(each, value=self._made.get(plan.slot, each).value, dependencies=plan.needs)
+                for each, plan, _ in self._wired().plans()
+            }
 
     def validate(self) -> None:
         """Check every registration without building anything.
@@ -145,7 +143,7 @@ class DIContainer(Scope):
         Each is asked on a thread of its own, or none could be given up: what is bound to the thread or the loop that
         made it has to allow for that.
         """
-        live = {each.name: each.service for each in self.registrations().values() if each.live}
+        live = {each.name: each.value for each in self.registrations().values() if each.live}
         # replaced once something is registered, so that the answer of a former object is not shown
         self._health = answers = dict.fromkeys(live, False)
 
@@ -177,10 +175,9 @@ class DIContainer(Scope):
         safe = str.maketrans({"#": "#35;", '"': "#quot;", "<": "#lt;"})
         known = list(self.registrations().values())
         at = {each.key: f"s{i}" for i, each in enumerate(known)}
-        kinds = [
-            " ".join(f"{each.name} ({each.lifetime.value})".translate(safe).splitlines()) for each in known
-        ]
-        nodes = [f'{key}["{kind}"]' for key, kind in zip(at.values(), kinds, strict=True)]
+        names = [" ".join(each.name.translate(safe).splitlines()) for each in known]
+        named = zip(known, names, strict=True)
+        nodes = [f'{at[each.key]}["{name} ({each.lifetime.value})"]' for each, name in named]
         edges = [f"{at[each.key]} --> {at[use]}" for each in known for use in each.dependencies]
         return "\n    ".join(["graph TD", *nodes, *edges])
 
@@ -188,11 +185,8 @@ class DIContainer(Scope):
         return self._wired().find(key) is not None
 
     def __repr__(self) -> str:
-        services = [
-            f"{each.name} ({each.lifetime.value}, generation {each.generation}{', live' * each.live})"
-            for each in self.registrations().values()
-        ]
-        return f"<DIContainer, {len(services)} services: {', '.join(services)}>"
+        known = self.registrations().values()
+        return f"<DIContainer, {len(known)} services: {', '.join(map(str, known))}>"
 
     def _repr_html_(self) -> str:
         from analysis_kit._html import block, table
@@ -212,10 +206,9 @@ class DIContainer(Scope):
             if service is None:
                 return
             if (known := self._wired().find(service.key)) is not None:
-                service = replace(
-                    service, name=known.name, ident=known.ident, generation=known.generation + 1
-                )
-                facts = {"service": service.name, "generation": service.generation}
+                count = known.generation + 1
+                service = replace(service, name=known.name, ident=known.ident, generation=count)
+                facts = {"service": service.name, "generation": count}
                 _log.info("%(service)s is registered again, generation %(generation)d", facts, extra=facts)
             elif any(each.name == service.name for each in self._wired().known.values()):
                 service = replace(service, name=f"{getattr(service.key, '__module__', 'the')}.{service.name}")

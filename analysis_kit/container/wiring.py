@@ -47,7 +47,7 @@ class Registration:
         What makes it, or the class of the instance that was given.
     ident : hashable
         What a registration of the same service would replace.
-    service : object
+    value : object
         Its singleton where that is ``live``, else `NOTHING`.
     generation : int
         How often its key was registered.
@@ -60,14 +60,17 @@ class Registration:
     lifetime: Lifetime
     implementation: Any
     ident: Hashable
-    service: Any = NOTHING
+    value: Any = NOTHING
     generation: int = 1
     dependencies: tuple[Hashable, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.lifetime.value}, generation {self.generation}{', live' * self.live})"
 
     @property
     def live(self) -> bool:
         """Whether its singleton is there."""
-        return self.service is not NOTHING
+        return self.value is not NOTHING
 
     def classes(self) -> list[type]:
         """Return the classes that the service is known to be of, bases included."""
@@ -298,7 +301,7 @@ class Wiring:
     def _compile(self, service: Registration, path: tuple[Registration, ...]) -> Plan:
         make = service.implementation
         if service.live:
-            return Plan(lambda: service.service, (), service)
+            return Plan(lambda: service.value, (), service)
         plans, named, wrong = list[Plan](), list[str](), list[str]()
         for each, hint in needs_of(make, self.known.values()):
             plan = self.supply(hint, path)
