@@ -307,6 +307,5 @@ def get_container() -> DIContainer:
 def reset_container() -> None:
     """Dispose the services of the process-wide container and forget it; ``@injectable`` classes stay known."""
     global _global
-    with LOCK:
-        container, _global = _global, DIContainer()
+    container, _global = _global, DIContainer()
     container.close()

@@ -208,12 +208,13 @@ class Scope:
             value = await value
         kind, given = type(value), value
         close = getattr(value, "close", None) or getattr(value, "aclose", None)
-        mine.awaits = hasattr(kind, "__aenter__") and not hasattr(kind, "__enter__")
+        lock = hasattr(kind, "acquire") and hasattr(
+            kind, "release"
+        )  # to enter it would be to take it for good
+        mine.awaits = hasattr(kind, "__aenter__") and not (lock or hasattr(kind, "__enter__"))
         if mine.awaits and not mine.in_task:
             raise needs_await(mine.plan, "is an asynchronous context manager")
-        if hasattr(kind, "acquire") and hasattr(kind, "release"):
-            return value  # a lock or semaphore: to enter it would be to take it for good
-        if hasattr(kind, "__enter__"):
+        if hasattr(kind, "__enter__") and not lock:
             given, leave = value.__enter__(), value.__exit__
         elif mine.awaits:
             given, leave = await value.__aenter__(), value.__aexit__

@@ -1,22 +1,20 @@
 # ruff: noqa: SLF001 - a plan and the scope or container that builds it are of one piece
-"""From registrations to plans: what is registered, what its type hints ask for, and the closures that build a graph."""
+"""From registrations to plans: what is registered, what fills its parameters, and the closures that build a graph."""
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import enum
-import functools
 import inspect
-import sys
 import threading
 import types
 import typing
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import InitVar, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from analysis_kit import errors
+from analysis_kit.hints import parameters_of
 
 NOTHING: Any = inspect.Parameter.empty  # "no value here", so that None stays a value
 LOCK = threading.RLock()  # guards what every container knows; never held while a service is built or disposed
@@ -131,45 +129,6 @@ def circular(path: Sequence[Hashable]) -> errors.CircularDependencyError:
     """Return the error that names the way round; ``path``, of keys, ends where it comes back to."""
     way = " -> ".join(name_of(key) for key in path[path.index(path[-1]) :])
     return errors.CircularDependencyError(f"{way} is a circle; let one of these be set after it is built")
-
-
-def needs_of(make: Any, known: Iterable[Registration]) -> Iterator[tuple[inspect.Parameter, Any]]:
-    """Yield what must be passed to ``make``, each with its hint; a hint in text may name a registered class."""
-    inner: Any = inspect.unwrap(make, stop=lambda each: isinstance(each, functools.partial))
-    function, bound = (inner.func, inner.keywords) if isinstance(inner, functools.partial) else (inner, ())
-    if isinstance(function, type):
-        function = function.__new__ if function.__init__ is object.__init__ else function.__init__  # type: ignore[misc]
-    # a metaclass or a __new__ that takes anything hides what the constructor takes
-    hidden = isinstance(make, type) and not hasattr(make, "__signature__")
-    parameters: list[inspect.Parameter] = []
-    with contextlib.suppress(ValueError):  # a built-in without a signature is called without arguments
-        parameters = list(inspect.signature(function if hidden else make).parameters.values())[hidden:]
-    own, local = _names(make, function, known) if parameters else ({}, {})
-    for each in parameters:
-        holder: Any = types.SimpleNamespace(__annotations__={"hint": each.annotation})
-        hint = NOTHING
-        with contextlib.suppress(Exception):  # a name is unknown: the default may do, else the error tells
-            hint = typing.get_type_hints(holder, own, local, include_extras=True)["hint"]
-        if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD) and each.name not in bound:
-            yield each, hint.type if isinstance(hint, InitVar) else hint
-
-
-def _names(make: Any, function: Any, known: Iterable[Registration]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the names that hints in text may use: globals, and those of the registered classes around ``make``.
-
-    A class of another scope serves where no global explains its name, and no second one bears it.
-    """
-    path, module = getattr(make, "__qualname__", ""), getattr(make, "__module__", "builtins")
-    own = getattr(inspect.unwrap(function), "__globals__", None) or vars(sys.modules.get(module, builtins))
-    near, far = dict[str, Any](), dict[str, Any]()
-    classes = {ident_of(base, by_name=True): base for each in known for base in each.classes()}
-    for cls in sorted(classes.values(), key=lambda cls: len(cls.__qualname__)):  # the nearest one last
-        name, scope = cls.__name__, cls.__qualname__.rpartition(".")[0]
-        if cls.__module__ == module and path.startswith(f"{scope}."):
-            near[name] = cls
-        else:
-            far[name] = NOTHING if name in far else cls
-    return {**far, **vars(builtins), **own}, near
 
 
 class Plan:
@@ -302,8 +261,9 @@ class Wiring:
         make = service.implementation
         if service.live:
             return Plan(lambda: service.value, (), service)
+        classes = (base for each in self.known.values() for base in each.classes())
         plans, named, wrong = list[Plan](), list[str](), list[str]()
-        for each, hint in needs_of(make, self.known.values()):
+        for each, hint in parameters_of(make, classes):
             plan = self.supply(hint, path)
             if plan is None and each.default is NOTHING and types.NoneType in typing.get_args(hint):
                 plan = Plan(lambda: None)

@@ -227,9 +227,11 @@ def test_what_is_not_ours_to_dispose_is_left_alone(container):
     double = mock.MagicMock()
     container.register_singleton("mine", instance=mine)
     container.register_singleton("lock", factory=threading.Lock)
+    container.register_singleton("async lock", factory=asyncio.Lock)
     container.register_singleton("double", factory=lambda: double)
     container.register_transient("loose", closing("loose", log))
     assert container.resolve("lock").acquire(blocking=False)
+    assert not container.resolve("async lock").locked()
     assert container.resolve("double") is double
     container.resolve("mine")
     container.resolve("loose")
