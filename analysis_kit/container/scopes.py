@@ -37,12 +37,15 @@ class Construction:
         self.token = _innermost.set(self)
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        _innermost.reset(self.token)
         self.over, self.outer = True, None
         if self.value is NOTHING:  # it failed, and is tried again by whoever asks next
             self.made.pop(self.plan.slot, None)
         if self.done is not None:
             self.done.set_result(None)
+        del self.made  # which holds this, and is to be freed with its scope
+        _innermost.reset(
+            self.token
+        )  # last, since it fails where a lost loop's task is closed by the collector
 
     def refuse_circle(self, way: tuple[Construction, ...] = ()) -> None:
         """Raise if what this holds up, which is what it is within and what waits for that, makes the same service."""
