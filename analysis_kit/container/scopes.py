@@ -182,13 +182,14 @@ class Scope:
         return plan
 
     def build(self, plan: Plan) -> Any:
-        """Return the one service of ``plan``, or a new transient; plain classes, which most are, take the short way."""
+        """Return the one service of ``plan``, or a new transient; who need not wait for another takes a short way."""
         mine = Construction(plan, self._made)
-        if plan.plain and self._made.setdefault(plan.slot, mine) is mine:
-            with mine:
-                mine.value = plan.fresh(self)
-            return mine.value
-        return drive(self.abuild(plan))
+        if plan.once and self._made.setdefault(plan.slot, mine) is not mine:
+            return drive(self.abuild(plan))
+        with mine:
+            value = plan.fresh(self)
+            mine.value = value if plan.plain else drive(self._keep(mine, value))
+        return mine.value
 
     async def abuild(self, plan: Plan, *, in_task: bool = False) -> Any:
         """Do as `build` does, awaiting what must be awaited; whoever comes first builds it, with no lock held."""
