@@ -118,7 +118,7 @@ class DIContainer(Scope):
         with LOCK:
             return {
                 each.key: replace(each, value=self._made.get(plan.slot, each).value, dependencies=plan.needs)
-                for each, plan, _ in self._wired().plans()
+                for each, plan in self._wired().all_plans()
             }
 
     def validate(self) -> None:
@@ -131,11 +131,9 @@ class DIContainer(Scope):
             that nothing fills.
         """
         with LOCK:
-            wrong = [problem for *_, problem in self._wired().plans() if problem is not None]
+            wrong = [plan.wrong for _, plan in self._wired().all_plans() if plan.wrong]
         if wrong:
-            # a circle has many starts
-            once = {frozenset(str(problem).split()): str(problem) for problem in reversed(wrong)}
-            raise type(wrong[0])("\n".join(reversed(once.values()))) from wrong[0]
+            raise type(wrong[0])("\n".join(dict.fromkeys(map(str, wrong))))
 
     def health(self, *, timeout_s: float = 10.0) -> dict[str, bool]:
         """Ask each live service that has ``health_check()``; one that raises, or is not done in time, counts as False.

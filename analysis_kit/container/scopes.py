@@ -173,9 +173,10 @@ class Scope:
         with LOCK:
             if self._calls is None:
                 raise ContainerError(_CLOSED)
-            plan: Plan | None = self._root._wired().supply(key)
-            if plan is None:
-                raise self._root._wired().missing(key)
+            wiring = self._root._wired()
+            plan: Plan = wiring.supply(key) or Plan(None, wrong=wiring.missing(key))
+        if plan.wrong:
+            raise type(plan.wrong)(str(plan.wrong))  # anew, or it would collect the ways of all who ask
         if self is self._root and plan.scoped:
             use = f"with container.create_scope() as scope: scope.resolve({python_of(key)})"
             raise CaptiveDependencyError(f"{name_of(key)} is or needs the scoped {plan.scoped}; use: {use}")

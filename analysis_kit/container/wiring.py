@@ -9,7 +9,7 @@ import inspect
 import threading
 import types
 import typing
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,14 +140,15 @@ class Plan:
 
     shared = False  # whether there is one for all scopes
 
-    def __init__(self, make: Any, plans: Sequence[Plan] = (), service: Any = None, parts: Any = ()) -> None:
+    def __init__(self, make: Any, plans: Sequence[Plan] = (), service: Any = None, wrong: Any = None) -> None:
         self.make, self.plans, self.service = make, plans, service
         self.needs: tuple[Hashable, ...] = tuple(key for plan in plans for key in plan.keys)
-        self.keys: tuple[Hashable, ...] = (
-            (service.key,) if service else self.needs
-        )  # what is needed where this is
-        own = [service] if service else parts
-        self.parts: frozenset[Registration] = frozenset(own).union(*(plan.parts for plan in plans))
+        # what is needed where this is
+        self.keys: tuple[Hashable, ...] = (service.key,) if service else self.needs
+        own = frozenset([service] if service else [])
+        self.parts: frozenset[Registration] = own.union(*(plan.parts for plan in plans))
+        # why it cannot be built
+        self.wrong: Any = next((plan.wrong for plan in plans if plan.wrong), wrong)
         self.slot: Hashable = self.parts | {(service,)}  # what its service is kept under
         self.scoped: str = next((plan.scoped for plan in plans if plan.scoped), "")  # a scoped service in it
         self.leaf = None if plans else make  # what makes it of nothing else
@@ -180,7 +181,7 @@ class Plan:
         self.shared = shared = service.lifetime is Lifetime.SINGLETON
         if shared and self.scoped:
             why = f"the singleton {name} would hold the scoped {self.scoped} for good; make both the same"
-            raise errors.CaptiveDependencyError(why)
+            self.wrong = self.wrong or errors.CaptiveDependencyError(why)
         self.once = service.lifetime is not Lifetime.TRANSIENT
         if self.once and not shared:
             self.scoped = name
@@ -205,7 +206,8 @@ class Wiring:
     def __init__(self, known: dict[Any, Registration], doubles: dict[Any, Registration], root: Any) -> None:
         self.known, self._root, self._plans = known | doubles, root, dict[Registration, Plan]()
         # it may be asked for any of the doubles, so that what takes it must not outlive them
-        self._whole = Plan(None, parts=doubles.values())
+        self._whole = Plan(None)
+        self._whole.parts = frozenset(doubles.values())
 
     def find(self, key: Any) -> Registration | None:
         """Return the registration of ``key``."""
@@ -214,20 +216,16 @@ class Wiring:
         return None
 
     def plan(self, service: Registration, path: tuple[Registration, ...] = ()) -> Plan:
-        """Return the plan of ``service``, needed along ``path``; raise what is wrong with it."""
+        """Return the plan of ``service``, needed along ``path``."""
         if service in path:
-            raise circular([each.key for each in (*path, service)])
+            return Plan(None, wrong=circular([each.key for each in (*path, service)]))
         if service not in self._plans:
             self._plans[service] = self._compile(service, (*path, service))
         return self._plans[service]
 
-    def plans(self) -> Iterator[tuple[Registration, Plan, errors.ContainerError | None]]:
-        """Yield every registration with its plan; with an empty one, and the error, if it cannot be built."""
-        for service in self.known.values():
-            try:
-                yield service, self.plan(service), None
-            except errors.ContainerError as exc:
-                yield service, Plan(None), exc
+    def all_plans(self) -> list[tuple[Registration, Plan]]:
+        """Return every registration with its plan."""
+        return [(each, self.plan(each)) for each in self.known.values()]
 
     def supply(self, hint: Any, path: tuple[Registration, ...] = ()) -> Plan | None:
         """Return the plan that gives what ``hint`` asks for, or None."""
@@ -262,21 +260,20 @@ class Wiring:
         if service.live:
             return Plan(lambda: service.value, (), service)
         classes = (base for each in self.known.values() for base in each.classes())
-        plans, named, wrong = list[Plan](), list[str](), list[str]()
+        plans, named, unfilled = list[Plan](), list[str](), list[str]()
         for each, hint in parameters_of(make, classes):
             plan = self.supply(hint, path)
             if plan is None and each.default is NOTHING and types.NoneType in typing.get_args(hint):
                 plan = Plan(lambda: None)
             if plan is None and each.default is NOTHING:
-                wrong.append(str(self.missing(service.key, each, hint)))
+                unfilled.append(str(self.missing(service.key, each, hint)))
             elif plan is not None or each.kind is not each.KEYWORD_ONLY:  # else its own default holds
                 plans.append(plan or Plan(lambda value=each.default: value))
                 named += [each.name] if each.kind is each.KEYWORD_ONLY else []
-        if wrong:
-            raise errors.ServiceNotFoundError("\n".join(wrong))
 
         def call_by_name(*values: Any) -> Any:
             first = len(plans) - len(named)
             return make(*values[:first], **dict(zip(named, values[first:], strict=True)))
 
-        return Plan(call_by_name if named else make, plans, service)
+        wrong = errors.ServiceNotFoundError("\n".join(unfilled)) if unfilled else None
+        return Plan(call_by_name if named else make, plans, service, wrong)
