@@ -273,8 +273,7 @@ def injectable(lifetime: Lifetime) -> Callable[[type[T]], type[T]]:
     def mark(cls: Any) -> Any:
         service = checked(lifetime, cls, None, None, NOTHING)
         service = replace(service, ident=wiring.ident_of(cls, by_name=True))
-        with LOCK:
-            _injectables[service.ident] = service
+        _injectables[service.ident] = service
         _look_again(service)
         return cls
 

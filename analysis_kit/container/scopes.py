@@ -213,9 +213,8 @@ class Scope:
             value = await value
         kind, given = type(value), value
         close = getattr(value, "close", None) or getattr(value, "aclose", None)
-        lock = hasattr(kind, "acquire") and hasattr(
-            kind, "release"
-        )  # to enter it would be to take it for good
+        # a lock or semaphore is not entered, for that would be to take it for good
+        lock = hasattr(kind, "acquire") and hasattr(kind, "release")
         mine.awaits = hasattr(kind, "__aenter__") and not (lock or hasattr(kind, "__enter__"))
         if mine.awaits and not mine.in_task:
             raise needs_await(mine.plan, "is an asynchronous context manager")
@@ -249,16 +248,17 @@ class Scope:
             except BaseException as exc:  # noqa: BLE001 - the others come first; it is raised below
                 if exc is not body[1]:
                     failed.append((tail.plan.service.name, exc))
-        if not failed:
-            return
-        what = "; ".join(f"{name}: {type(exc).__name__}: {exc}" for name, exc in failed)
-        message = f"{len(failed)} of {len(tails)} services could not be disposed ({what}); the others were"
-        # an interrupt or a cancel that came while disposing goes before the body's own error
-        raised = next((exc for _, exc in failed if not isinstance(exc, Exception)), body[1])
-        if raised is None:
-            raise ContainerError(message) from failed[0][1]
-        raised.add_note(message)
-        raise raised
+        if failed:
+            what = "; ".join(f"{name}: {type(exc).__name__}: {exc}" for name, exc in failed)
+            message = (
+                f"{len(failed)} of {len(tails)} services could not be disposed ({what}); the others were"
+            )
+            # an interrupt or a cancel that came while disposing goes before the body's own error
+            raised = next((exc for _, exc in failed if not isinstance(exc, Exception)), body[1])
+            if raised is None:
+                raise ContainerError(message) from failed[0][1]
+            raised.add_note(message)
+            raise raised
 
 
 def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
