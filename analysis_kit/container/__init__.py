@@ -297,10 +297,16 @@ def _settings() -> Any:
 
 def get_container() -> DIContainer:
     """Return the process-wide container, which `analyze` and the ``get_*`` functions ask first."""
+    _dispose_at_exit()
     return _global
 
 
-@atexit.register
+@functools.cache
+def _dispose_at_exit() -> None:
+    # registered at the first use, so that it runs before what the services use is shut down
+    atexit.register(reset_container)
+
+
 def reset_container() -> None:
     """Dispose the services of the process-wide container and forget it; ``@injectable`` classes stay known."""
     global _global
