@@ -11,13 +11,12 @@ import contextlib
 import functools
 import inspect
 import logging
-import threading
-import time
 import weakref
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from analysis_kit.cancellation import call_side_by_side
 from analysis_kit.container import wiring
 from analysis_kit.container.scopes import Scope, drive
 from analysis_kit.container.wiring import LOCK, NOTHING, Lifetime, Registration, checked, name_of
@@ -160,12 +159,7 @@ class DIContainer(Scope):
             except BaseException:  # noqa: BLE001 - a service is a stranger
                 _log.warning("the health check of %s failed", name, exc_info=True, extra={"service": name})
 
-        threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in live]
-        for thread in threads:
-            thread.start()
-        end = time.monotonic() + timeout_s
-        for thread in threads:
-            thread.join(max(0.0, end - time.monotonic()))
+        call_side_by_side((functools.partial(ask, name) for name in live), "health", within_s=timeout_s)
         return dict(answers)
 
     def graph(self) -> str:
