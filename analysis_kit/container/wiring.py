@@ -18,6 +18,7 @@ from analysis_kit.hints import parameters_of
 
 NOTHING: Any = inspect.Parameter.empty  # "no value here", so that None stays a value
 LOCK = threading.RLock()  # guards what every container knows; never held while a service is built or disposed
+_UNIONS = typing.Union, types.UnionType
 _MANAGED = ("__enter__", "__aenter__", "close", "aclose")
 
 
@@ -107,11 +108,17 @@ def checked(lifetime: Lifetime, key: Any, implementation: Any, factory: Any, ins
 
 
 def ident_of(key: Any, *, by_name: bool = False) -> Hashable:
-    """Return what a service is found under: a class by module and name, so that a cell run twice replaces it.
+    """Return what a service is found under: what has a name by that and its module, so that a cell run twice replaces it.
 
-    A class made in a function stands for itself, since one function can make several, unless ``by_name``.
+    What was made in a function stands for itself, since one function can make several, unless ``by_name``.
     """
-    named = isinstance(key, type) and (by_name or "<locals>" not in key.__qualname__)
+    if isinstance(key, enum.Enum):
+        return ident_of(type(key)), key.name
+    if args := key if isinstance(key, list) else typing.get_args(key):  # a list: the parameters of a Callable
+        order = frozenset if typing.get_origin(key) in _UNIONS else tuple
+        return ident_of(typing.get_origin(key)), order(map(ident_of, args))
+    kinds: Any = (type, types.FunctionType, typing.NewType)
+    named = isinstance(key, kinds) and (by_name or "<" not in key.__qualname__)
     return (type, key.__module__, key.__qualname__) if named else key
 
 
@@ -232,7 +239,7 @@ class Wiring:
         if (service := self.find(hint)) is not None:
             return self.plan(service, path)
         origin, args = typing.get_origin(hint), typing.get_args(hint)
-        if origin in (typing.Union, types.UnionType, typing.Annotated):
+        if origin in (*_UNIONS, typing.Annotated):
             ways = (self.supply(each, path) for each in (args[:1] if origin is typing.Annotated else args))
             return next((way for way in ways if way is not None), None)
         if args and (origin in (list, Sequence, Iterable) or (origin is tuple and args[1:] == (...,))):

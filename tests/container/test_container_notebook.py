@@ -1,11 +1,14 @@
 """Cells run twice, overrides, displays: D9 of the published failures and what a notebook asks of a container."""
 
+import enum
 import gc
 import logging
 import subprocess
 import sys
 import threading
 import weakref
+from collections.abc import Callable
+from typing import Annotated, NewType
 
 import pytest
 
@@ -93,6 +96,44 @@ def test_D9_two_classes_of_one_name_made_by_a_function_stay_two(container):
     container.register_singleton(small)
     container.register_singleton(large)
     assert (container.resolve(small).length, container.resolve(large).length) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "list[Tone]",
+        "Annotated[Tone, 'quick']",
+        "Callable[[Tone], float]",
+        "Tone | None",
+        "NewType('Limit', int)",
+        "Kind.QUICK",
+        "tone_of",
+    ],
+)
+def test_D9_a_key_of_any_kind_is_found_again_after_its_cell_ran_twice(container, key):
+    """Keys that are, or are made of, what a cell defines are replaced when the cell runs again, and found by the old one."""
+
+    def run():
+        made = "class Tone: pass\nclass Kind(Enum): QUICK = 1\ndef tone_of(): pass\n"
+        names = {"Annotated": Annotated, "Callable": Callable, "Enum": enum.Enum, "NewType": NewType}
+        return run_cell(f"{made}key = {key}", **names)["key"]
+
+    former, latest = run(), run()
+    container.register_singleton(former, instance="former")
+    container.register_singleton(latest, instance="latest")
+    assert container.resolve(former) == container.resolve(latest) == "latest"
+    assert list(container.registrations())[:1] == [latest]
+    assert former not in list(container.registrations())[1:]
+
+
+def test_D9_unlike_keys_of_a_kind_stay_apart(container):
+    """Two lambdas, two members of an enum, two hints of one generic are two services; a union is one in either order."""
+    kind = enum.Enum("kind", "QUICK DEEP")
+    keys = [lambda: 1, lambda: 2, kind.QUICK, kind.DEEP, list[int], list[str], Annotated[int, 1], int | str]
+    for number, key in enumerate(keys):
+        container.register_singleton(key, instance=number)
+    assert [container.resolve(key) for key in keys] == list(range(8))
+    assert container.resolve(str | int) == 7
 
 
 def test_D9_a_list_has_no_ghosts(container):
