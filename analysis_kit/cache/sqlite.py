@@ -181,7 +181,14 @@ class SQLiteStore:
         held = _Held(
             sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
         )
-        connection = held.connection
+        try:
+            self._check(held.connection)
+        except BaseException:
+            held.close()
+            raise
+        return held
+
+    def _check(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA cache_size = -16384")
         tables = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
@@ -192,7 +199,6 @@ class SQLiteStore:
             )
         if owner != _APPLICATION_ID or not tables:
             self._begin(connection)
-        return held
 
     def _begin(self, connection: sqlite3.Connection) -> None:
         # of several processes that begin at once, SQLite turns all but one away without waiting
