@@ -44,14 +44,13 @@ class _Held:
         self.connection = connection
         self.live = True
         self.lock = threading.Lock()
+        # not __del__: in a cycle the collector may end the connection first, which warns that nobody has closed it
+        weakref.finalize(self, connection.close).atexit = False
 
     def close(self) -> None:
         with self.lock:
             self.live = False
             self.connection.close()
-
-    def __del__(self) -> None:
-        self.connection.close()
 
 
 class SQLiteStore:
