@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from analysis_kit.cache import ResultCache, open_cache
@@ -110,14 +110,12 @@ def analyze(
         )
     if engine is not None and not isinstance(engine, AsyncAnalysisEngine):
         raise ConfigurationError(f"engine={engine!r} is no AsyncAnalysisEngine.")
-    if model is not None and not isinstance(model, str) and not model:
-        raise ConfigurationError(f"model={model!r} names none; give a name, or several, or leave it out.")
     if pool is not None and not hasattr(pool, "get_connection"):
         raise ConfigurationError(f"pool={pool!r} is no OllamaConnectionPool.")
     units = units_of(data, by=by, text=text, id=id, keep=keep, mask_entities=mask_entities)
     config = RunConfig(
         analyzers=None if analyzers is None else tuple(named_analyzers(analyzers)),
-        models=(model,) if model is None or isinstance(model, str) else tuple(dict.fromkeys(model)),
+        models=_names(model),
         options=options_of(options),
         hosts=hosts,
         max_workers=max_workers,
@@ -132,6 +130,16 @@ def analyze(
         pool=pool,
     )
     return AnalysisRun(units[:limit], config)
+
+
+def _names(model: object) -> tuple[str | None, ...]:
+    """Return the models that were named; None stands for the usual one."""
+    if model is None or isinstance(model, str):
+        return (model,)
+    named = tuple(dict.fromkeys(model)) if isinstance(model, Iterable) else ()
+    if not named or not all(isinstance(each, str) for each in named):
+        raise ConfigurationError(f"model={model!r} must be the name of a model, or a list of names.")
+    return named
 
 
 def _own_cache(cache: object) -> ResultCache | None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis_kit.errors import ConfigurationError
+from analysis_kit import frames
+from analysis_kit.errors import ConfigurationError, TranscriptError
 from analysis_kit.transcripts.model import UNKNOWN, Transcript
 from analysis_kit.transcripts.parse import read_transcript
 
@@ -23,6 +24,7 @@ _log = logging.getLogger(__name__)
 WAYS = ("section", "speaker", "turn")
 SUFFIXES = {".txt", ".json", ".vtt", ".srt"}
 _NAME_WORDS = 4  # a name of a file that is not there may have so many
+_MOST_REFUSED = 10  # files that are named one by one
 _ARTICLES = {"the", "a", "an"}
 #: What ends a company's full name and is left out when people talk of it.
 _LEGAL_FORM = re.compile(
@@ -111,8 +113,8 @@ def units_of(
     shared = [name for name, count in Counter((unit.by, unit.name) for unit in found).items() if count > 1]
     if shared and shared[0][0] in {"text", "row"}:  # the sections of two transcripts may well have one name
         _log.warning(
-            "%d ids stand for several texts each (%r is one): each is a row of its own, told apart by its position",
-            *(len(shared), shared[0][1]),
+            "id %r stands for several texts%s: each is a row of its own, told apart by its position",
+            *(shared[0][1], f", as do {len(shared) - 1} more ids" if len(shared) > 1 else ""),
             extra={"ids": shared},
         )
     if not found:
@@ -133,6 +135,14 @@ def _from_frame(data: pd.DataFrame, *, text: str | None, id: str | None, keep: S
             raise ConfigurationError(
                 f"the DataFrame has several columns {name!r} ({argument}=); it has {columns}"
             )
+    fixed = {column.name for column in frames.ROW_COLUMNS}
+    taken = [name for name in keep if name in fixed]
+    if taken:  # said now, not after the hours that the run may take
+        raise ConfigurationError(
+            f"keep= has {', '.join(map(repr, taken))}, which the kit's own table has too; rename yours, as in "
+            f"df.rename(columns={{{taken[0]!r}: 'my_{taken[0]}'}})"
+        )
+    keep = list(dict.fromkeys(keep))
     names = data.index if id is None else data[id]
     kept = [data[name].tolist() for name in keep]
     units = []
@@ -173,18 +183,31 @@ def transcripts_of(data: Any) -> list[Transcript]:
     ConfigurationError, TranscriptError
         As `units_of`.
     """
-    return list(_transcripts(data))
+    refused: list[TranscriptError] = []
+    found = list(_transcripts(data, refused))
+    if len(refused) > 1:  # all of them at once, so that a folder is mended in one go
+        said = "".join(f"\n- {error}" for error in refused[:_MOST_REFUSED])
+        more = f"\n- and {len(refused) - _MOST_REFUSED} more" if len(refused) > _MOST_REFUSED else ""
+        raise TranscriptError(
+            f"{len(refused)} files are no transcripts:{said}{more}", path=refused[0].path
+        ) from refused[0]
+    if refused:
+        raise refused[0]
+    return found
 
 
-def _transcripts(data: Any) -> Iterator[Transcript]:
+def _transcripts(data: Any, refused: list[TranscriptError]) -> Iterator[Transcript]:
     if isinstance(data, Transcript):
         yield data
     elif isinstance(data, (str, Path)):
         for path in _paths(data):
-            yield read_transcript(path)
+            try:
+                yield read_transcript(path)
+            except TranscriptError as error:
+                refused.append(error)
     elif isinstance(data, Iterable) and not isinstance(data, bytes):
         for item in data:
-            yield from _transcripts(item)
+            yield from _transcripts(item, refused)
     else:
         raise ConfigurationError(
             f"cannot analyse {type(data).__name__}; give a Transcript (or several), a path, folder or glob, "
@@ -201,6 +224,8 @@ def _is_prose(value: str) -> bool:
 
 
 def _paths(value: str | Path) -> list[Path]:
+    if isinstance(value, str) and not value.strip():
+        raise ConfigurationError("the path is blank; give a file, a folder or a glob")
     if isinstance(value, str) and _is_prose(value):
         raise ConfigurationError(
             "this is text, not a path: give parse_transcript(text), or a mapping such as {'my text': text}"

@@ -182,14 +182,6 @@ def test_kept_columns_come_along_into_every_table(fake):
     assert run.wide()["n"].tolist() == [1, 2]
 
 
-def test_a_kept_column_called_as_one_of_ours_is_refused_by_name(fake):
-    """A clash of column names is one sentence and no silent loss."""
-    data = pd.DataFrame({"body": ["We grew."], "score": [1]})
-    run = run_of(data, "tone", text="body", keep=["score"])
-    with pytest.raises(ConfigurationError, match="named twice: 'score'"):
-        run.to_frame()
-
-
 # -- failures ---------------------------------------------------------------------------------------------------------
 
 

@@ -88,7 +88,7 @@ def test_two_texts_of_one_id_are_rows_of_their_own(caplog):
     data = pd.DataFrame({"call": ["x", "x", "y"], "body": ["We grew.", "We fell.", "We stood."]})
     units = units_of(data, text="body", id="call")
     assert [(unit.name, unit.position) for unit in units] == [("x", 0), ("x", 1), ("y", 2)]
-    assert "1 ids stand for several texts each ('x' is one)" in caplog.text
+    assert "id 'x' stands for several texts: each" in caplog.text
     run = ak.run_async(ak.analyze({1: "We grew.", "1": "We fell."}, ["tone"], dashboard=False))
     assert len(run.to_frame()) == len(run.wide()) == 2
 
@@ -147,11 +147,17 @@ def test_a_dataframe_gives_a_unit_a_row_with_the_kept_columns():
         ({"text": "words"}, r"no column 'words' \(text=\); it has call, body"),
         ({"text": "body", "id": "ticker"}, r"no column 'ticker' \(id=\); it has call, body"),
         ({"text": "body", "keep": ["call", "date"]}, r"no column 'date' \(keep=\); it has call, body"),
+        (
+            {"text": "body", "keep": ["call", "label"]},
+            r"keep= has 'label'.*rename\(columns=\{'label': 'my_label'",
+        ),
     ],
 )
 def test_a_dataframe_without_the_named_column_is_refused_with_those_it_has(how, said):
     """The sentence names the column, the argument, and the columns there are; nothing is analysed."""
     data = pd.DataFrame({"call": ["x"], "body": ["We grew."]})
+    if "label" in how.get("keep", ()):
+        data["label"] = "positive"
     with pytest.raises(ConfigurationError, match=said):
         ak.analyze(data, **how)
 
@@ -194,6 +200,9 @@ def test_a_column_that_is_no_text_is_refused(data, said):
         ("Operator: Welcome.\nAda: We grew.", "this is text, not a path"),
         ("Revenue grew in all of our regions. " * 200, "this is text, not a path"),
         (["We sold more than a year ago.", "And we lost nothing at all."], "this is text, not a path"),
+        ("Revenue grew 12% and margins expanded in the quarter.", "this is text, not a path"),
+        ("We grew again. " * 999, "this is text, not a path"),
+        ("", "the path is blank"),
     ],
 )
 def test_data_that_cannot_be_analysed_is_one_sentence(data, said):
@@ -217,6 +226,26 @@ def test_a_place_without_transcripts_is_said(tmp_path):
         transcripts_of(str(tmp_path / "*.txt"))
     with pytest.raises((TranscriptError, OSError), match=r"none\.txt"):
         transcripts_of(tmp_path / "none.txt")
+
+
+def test_all_files_that_are_no_transcripts_are_named_at_once(tmp_path):
+    """A folder with several files that cannot be read is refused once, with each file and its fault."""
+    (tmp_path / "good.txt").write_text("Ada Byrne: We grew.")
+    (tmp_path / "empty.txt").write_bytes(b"")
+    (tmp_path / "page.txt").write_text("<html>")
+    with pytest.raises(
+        TranscriptError,
+        match=r"2 files are no transcripts:\n- .*empty\.txt is empty.*\n- .*page\.txt is a web",
+    ):
+        transcripts_of(tmp_path)
+    for number in range(10):
+        (tmp_path / f"x{number}.txt").write_bytes(b"")
+    with pytest.raises(TranscriptError, match=r"12 files .*(\n- .*){10}\n- and 2 more$"):
+        transcripts_of(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "only.txt").write_bytes(b"")
+    with pytest.raises(TranscriptError, match=r"^.*only\.txt is empty"):
+        transcripts_of(tmp_path / "folder")
 
 
 def test_masking_replaces_people_and_company_and_nothing_else():
@@ -275,8 +304,9 @@ def test_masking_needs_transcripts():
         *({"timeout_s": value} for value in (0, "5")),
         *({"options": value} for value in ([1], "x")),
         *({"engine": value} for value in (3, "x")),
+        *({"pool": value} for value in (3, "x")),
+        *({"model": value} for value in (3, [], ["a", 3])),
         *({"cache": value} for value in (3, {})),
-        *({"model": []}, {"pool": "x"}),
         *({"by": value} for value in (None, 3)),
     ],
     ids=str,
