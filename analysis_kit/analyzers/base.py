@@ -22,7 +22,7 @@ from analysis_kit.results import Examined, Finding
 from analysis_kit.retry import call_with_retry, is_transient
 
 #: Attempts at one question; and attempts where a server that has answered before is away, since one that starts again
-#: takes some seconds (their waits are 16 s together in the mean). If it stays away the retry budget soon ends them.
+#: takes some seconds (their waits are 16 s together in the mean). Once one has waited in vain, those after it do not.
 _ATTEMPTS, _ATTEMPTS_IN_ALL = 3, 7
 
 _IN_FLIGHT: InFlight[Examined] = InFlight()
@@ -248,6 +248,7 @@ class BaseAnalyzer:
 
     def _fresh(self, text: str, sample: int) -> Examined:
         attempts = counted = 0
+        patient = self._reached
 
         def attempt() -> Examined:
             nonlocal attempts
@@ -257,7 +258,7 @@ class BaseAnalyzer:
         def again(exc: Exception) -> bool:
             nonlocal counted
             away = isinstance(exc, OllamaUnreachableError)
-            if away and self._reached:
+            if away and (patient or self._reached):
                 return True
             self._reached |= not away
             counted += 1
@@ -271,11 +272,15 @@ class BaseAnalyzer:
                     if self.kind == "rules"
                     else call_with_retry(attempt, max_attempts=_ATTEMPTS_IN_ALL, retry_on=again)
                 )
+        except OllamaUnreachableError:
+            self._reached = False
+            raise
         except AnswerError as exc:
             exc.analyzer, exc.attempts = self.name, attempts
             exc.duration_s = time.perf_counter() - started
             raise
         self._reached = True
+        attempts += examined.attempts - 1  # where it moved to another host
         return replace(examined, attempts=attempts, duration_s=time.perf_counter() - started)
 
     def _cached(self, key: str) -> Examined | None:

@@ -178,7 +178,9 @@ class LLMAnalyzer(BaseAnalyzer):
             options = {**options, "seed": int(options.get("seed", 0)) + sample}
         lease = self.pool.get_connection(model=self.model)
         with lease as client:
+            moves = client.calls.moves
             answer = client.ask(self.question, text, model=self.model, options=options)
+            moves = client.calls.moves - moves
         reply = answer.reply
         flags = [*answer.flags, *(["demo model"] if is_demo_model(reply.model) else [])]
         finding = as_finding(answer.value, analyzer=self.name)
@@ -195,6 +197,7 @@ class LLMAnalyzer(BaseAnalyzer):
                 generate_s=reply.generate_s,
                 other_s=max(0.0, reply.elapsed_s - reply.total_s),
             ),
+            attempts=1 + moves,
             host=reply.host,
             model=reply.model,
             digest=self.identity().digest,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import random
 import threading
@@ -17,12 +18,15 @@ from analysis_kit.errors import (
     ModelNotFoundError,
     OllamaError,
     OllamaUnreachableError,
+    StreamBrokenError,
 )
 from analysis_kit.ollama.adaptive import AdaptiveLimit
 from analysis_kit.ollama.client import OllamaClient, connectable
 from analysis_kit.ollama.host import EMBEDDED
 from analysis_kit.ollama.names import same_model
 from analysis_kit.ollama.reply import ModelInfo, Reply
+
+_log = logging.getLogger(__name__)
 
 #: The pause of a host that failed, in seconds: doubled each time, up to the longest, and shortened by chance.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0
@@ -101,9 +105,19 @@ class Host:
                 self._asked = -math.inf
                 return
             self.failed += 1
+            lost = (
+                self.up and self.served > 0 and isinstance(error, (OllamaUnreachableError, StreamBrokenError))
+            )
             pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self._failures)
             self._failures += 1
             self._until = time.monotonic() + pause_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreads, hides nothing
+        if lost:
+            facts = {"host": self.name, "error": str(error)}
+            _log.warning(
+                "%(host)s has answered before and is lost now; it is asked again: %(error)s",
+                facts,
+                extra=facts,
+            )
 
     def probe(self, *, wait: bool) -> bool:
         """Return whether it answers; if so it is back, else its pause grows.

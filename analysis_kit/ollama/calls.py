@@ -86,6 +86,7 @@ class Calls:
         self.flying: set[Transport] = set()  # those with a call under way
         self.watcher: Watcher | None = None
         self.fit = True  # False once a connection failed: a pool then replaces the client
+        self.moves = 0  # requests that went on to another host
 
     @property
     def base_url(self) -> str:
@@ -289,6 +290,7 @@ class Calls:
         self._base = host
         self._resolve = lambda: host  # not the first one again, whatever happens
         self.fit = True
+        self.moves += 1
         return True
 
 

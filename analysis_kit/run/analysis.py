@@ -27,7 +27,7 @@ from analysis_kit.results import Examined, Row
 from analysis_kit.run import tables
 from analysis_kit.run.estimate import Estimate, estimate
 from analysis_kit.run.plan import Job, Plan, RunConfig, make_plan
-from analysis_kit.run.server import parallel_notice, pool_for
+from analysis_kit.run.server import parallel_notices, pool_for
 from analysis_kit.run.storage import load_run, save_run
 from analysis_kit.run.units import Unit
 from analysis_kit.settings import get_settings
@@ -225,8 +225,7 @@ class AnalysisRun:
             watcher(row)
 
     def _conclude(self) -> None:
-        notice = parallel_notice(self._rows)
-        if notice is not None and not self._embedded:
+        for notice in () if self._embedded else parallel_notices(self._rows):
             self._say(notice)
 
     def _engine(self) -> AsyncAnalysisEngine:

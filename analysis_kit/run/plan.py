@@ -231,6 +231,11 @@ def make_plan(
         away = [host for host in pool().hosts if models and not is_loopback(host)]
         if away:
             notices.append(f"The texts are sent to {', '.join(away)}, which is not this machine.")
+        notices += [
+            f"{host['host']} does not answer, so the others do its work: {host['last_error']}"
+            for host in (pool().get_stats()["hosts"] if models else ())
+            if not host["up"]
+        ]
     ready: list[tuple[BaseAnalyzer, int]] = []
     for each in chosen:
         if isinstance(each, LLMAnalyzer):

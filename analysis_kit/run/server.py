@@ -43,13 +43,13 @@ def pool_for(hosts: Sequence[str] | None, *, workers: int) -> OllamaConnectionPo
         return kept
 
 
-def parallel_notice(rows: Iterable[Row]) -> str | None:
-    """Return one sentence on how many requests the server worked on at once, and what to set; None if too few were sent.
+def parallel_notices(rows: Iterable[Row]) -> list[str]:
+    """Return one sentence a server on how many requests it worked on at once, and what to set; none if too few were sent.
 
     The server's own counters say how long it worked for each request; the sum of these, over the time in which at
     least one request was out, is the number it worked on at once on average.
     """
-    spans, served, out = [], 0.0, 0.0
+    by_host: dict[str, list[tuple[float, float, float, float]]] = {}
     for row in rows:
         done = row.examined
         if row.status != "done" or done is None or not done.host or row.started_at is None:
@@ -58,23 +58,35 @@ def parallel_notice(rows: Iterable[Row]) -> str | None:
         if math.isnan(work) or math.isnan(row.duration_s):
             continue
         start = row.started_at.timestamp()
-        spans.append((start, start + row.duration_s))
-        served += work
         queued = done.split.queue_s
         # our own part of the duration (the pool, the client) is no request that the server made wait
-        out += row.duration_s if math.isnan(queued) else work + queued
-    if len(spans) < ENOUGH_REQUESTS:
+        out = row.duration_s if math.isnan(queued) else work + queued
+        by_host.setdefault(done.host, []).append((start, start + row.duration_s, work, out))
+    alone = len(by_host) == 1
+    said = (_parallel_notice(requests, host=None if alone else host) for host, requests in by_host.items())
+    return [notice for notice in said if notice]
+
+
+def _parallel_notice(
+    requests: Sequence[tuple[float, float, float, float]], *, host: str | None
+) -> str | None:
+    """Return the sentence on one server's requests (start, end, seconds of work, seconds out); ``host`` where it is one of several."""
+    if len(requests) < ENOUGH_REQUESTS:
         return None
-    covered = _covered(sorted(spans))
-    at_once, given = served / covered, out / covered
+    spans = sorted((start, end) for start, end, _, _ in requests)
+    covered = _covered(spans)
+    at_once, given = (sum(each[part] for each in requests) / covered for part in (2, 3))
     if at_once < MOSTLY_WORKING:
         return None  # the server was idle most of the time: what took long was elsewhere, and says nothing on its slots
+    server = host or "The server"
     if given < 1.5 or at_once >= BUSY_SHARE * given:  # noqa: PLR2004 - one request at a time shows nothing
-        return f"The server worked on {at_once:.1f} requests at once of the {given:.1f} it had."
+        return f"{server} worked on {at_once:.1f} requests at once of the {given:.1f} it had."
     slots, workers = max(1, round(at_once)), _most_at_once(spans)
+    # fewer workers would be too few for the other servers
+    fewer = "" if host else f", or max_workers={slots} here, which is as fast"
     return (
-        f"The server worked on {at_once:.1f} requests at once while it had {given:.1f}: the others waited. "
-        f"Set OLLAMA_NUM_PARALLEL={workers} where the server is started, or max_workers={slots} here, which is as fast."
+        f"{server} worked on {at_once:.1f} requests at once while it had {given:.1f}: the others waited. "
+        f"Set OLLAMA_NUM_PARALLEL={workers} where {'it' if host else 'the server'} is started{fewer}."
     )
 
 

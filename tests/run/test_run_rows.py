@@ -228,6 +228,41 @@ def test_a_server_that_is_killed_and_starts_again_seconds_later_costs_no_row(fak
     assert run.to_frame()["attempts"].max() >= 4
 
 
+def test_a_server_that_stays_away_is_waited_for_once(fake, monkeypatch, caplog):
+    """The first row refused waits long for it, those after it no longer than usual; that it is lost is said once."""
+    monkeypatch.setattr("analysis_kit.cancellation.sleep", lambda _seconds: None)
+    forget = events.subscribe(
+        lambda event: fake.stop() if isinstance(event, events.RequestFinished) else None
+    )
+    try:
+        run = run_of(TEXTS, hosts=fake.url, max_workers=1, cache=False)
+    finally:
+        forget()
+    assert run.to_frame()["attempts"].tolist() == [1, 7, 3, 3, 3, 3]
+    assert run.counts() == {"done": 1, "failed": 5}
+    (said,) = [each.message for each in caplog.records if "is lost now" in each.message]
+    assert fake.url in said
+
+
+def test_a_request_that_moved_to_another_server_was_tried_twice(fake):
+    """What two servers were asked in all is what the rows say they were tried."""
+    with FakeOllama(slots=4, answer=lambda _request: ANSWER) as other:
+        other.script("/api/generate", Play(drop=True))
+        run = run_of(TEXTS, hosts=[fake.url, other.url], max_workers=2, cache=False)
+        asked = len(calls_to(fake)) + len(calls_to(other))
+    assert run.counts() == {"done": 6}
+    assert run.to_frame()["attempts"].sum() == asked == 7
+
+
+def test_a_server_of_several_that_is_away_is_said(fake):
+    """The run goes on with the other one, and a notice names the one that is away and why."""
+    away = f"http://127.0.0.1:{closed_port()}"
+    run = run_of(TEXTS, hosts=[fake.url, away], cache=False)
+    assert run.counts() == {"done": 6}
+    (said,) = [notice for notice in run.notices if "does not answer" in notice]
+    assert said.startswith(f"{away} does not answer, so the others do its work: no Ollama server answers")
+
+
 def test_retry_failed_asks_only_for_what_failed(fake):
     """The two failed units are asked anew and nothing else; then no failure is left."""
     fake.answer = failing_for("division 2", "division 4")
@@ -470,6 +505,19 @@ def test_a_server_with_room_for_all_is_said_without_advice():
         run = run_of(TEXTS, hosts=fake.url, max_workers=4)
     (notice,) = [each for each in run.notices if "requests at once" in each]
     assert "OLLAMA_NUM_PARALLEL" not in notice
+
+
+def test_several_servers_are_each_said_with_what_to_set_there():
+    """One slot each: every server's own number, and no advice on workers, who serve all of them."""
+    texts = {f"unit {number}": f"Margin {number} rose." for number in range(24)}
+    with (
+        FakeOllama(answer=lambda _request: ANSWER, delay_s=0.03) as one,
+        FakeOllama(answer=lambda _request: ANSWER, delay_s=0.03) as two,
+    ):
+        run = run_of(texts, hosts=[one.url, two.url], max_workers=8, cache=False)
+    said = {notice.split(" worked on ")[0]: notice for notice in run.notices if "requests at once" in notice}
+    assert set(said) == {one.url, two.url}
+    assert all("OLLAMA_NUM_PARALLEL=" in notice and "max_workers" not in notice for notice in said.values())
 
 
 # -- after: tables, prompts, files ---------------------------------------------------------------------------------------
