@@ -109,7 +109,9 @@ def _read(lines: Sequence[str], index: int) -> Claim | None:
     if colon:
         speech = line[colon + 1 :].lstrip("*_ ")
         claim = None if speech.startswith("/") else _read_head(line[:colon], "colon")
-        if claim and not _is_about_the_call(line, claim):
+        # "Tom Ek (UBS):" with nothing behind it is an analyst; only at the very top might UBS be the ticker of a title
+        heads = index > 0 and not speech and claim is not None and claim.affiliation is not None
+        if claim and (heads or not _is_about_the_call(line, claim)):
             return claim._replace(speech=speech, opens=opens)
     if len(line) > _LONGEST_HEAD:
         return None

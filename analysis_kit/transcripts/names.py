@@ -81,7 +81,7 @@ _NAMELESS = re.compile(
     r"|(?P<analyst>(?:(?:unidentified|unknown) )?analyst(?: \d+)?|(?:unidentified|unknown) (?:questioner|caller))"
     r"|(?P<executive>(?:(?:unidentified|unknown) )?(?:(?:company|corporate) )?(?:executive|representative)(?: \d+)?"
     r"|unidentified (?:company|corporate) (?:speaker|participant)|ceo|cfo|coo|cto)"
-    r"|(?P<unknown>(?:unidentified|unknown) (?:speaker|participant)|unknown|speaker [a-z0-9]{1,3}|participant \d+)",
+    r"|(?P<unknown>(?:unidentified|unknown) (?:speaker|participant)|unknown|speaker[ _][a-z0-9]{1,3}|participant \d+)",
     re.IGNORECASE,
 )
 

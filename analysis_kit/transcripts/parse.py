@@ -50,14 +50,15 @@ def read_transcript(path: str | os.PathLike[str], *, format: Format | None = Non
     Traceback (most recent call last):
     analysis_kit.errors.TranscriptError: no-such-call.txt does not exist; give the path of a transcript file
     """
-    where = os.fspath(path)
+    where = os.fsdecode(path)
     full = os.path.expanduser(where)  # noqa: PTH111 - Path.expanduser raises for unknown users
     try:
         with open(full, "rb") as file:  # noqa: PTH123 - the path is a string here
             data = file.read()
     except FileNotFoundError as exc:
         raise TranscriptError(
-            f"{where} does not exist; give the path of a transcript file", path=where
+            f"{where if where.strip() else repr(where)} does not exist; give the path of a transcript file",
+            path=where,
         ) from exc
     except IsADirectoryError as exc:
         raise TranscriptError(
@@ -101,6 +102,8 @@ def parse_transcript(
     ('Ada Byrne', 'executive', 'Sales rose 8%.')
     """
     where = source or "the text"
+    if not isinstance(text, str):
+        raise TypeError(f"a transcript is parsed from its text (str), and was given {type(text).__name__}")
     if format is not None and format not in get_args(Format):
         raise ConfigurationError(
             f"format={format!r} is unknown; give one of {', '.join(get_args(Format))}, or none"
@@ -111,7 +114,7 @@ def parse_transcript(
             f"{where} is blank ({len(text):,} characters, no word); a transcript with speaker labels was expected",
             path=source,
         )
-    layout = format or _layout(text, source)
+    layout = format or _layout(text, cleaned, source)
     if layout == "json":
         draft = read_json(text, where)
     elif layout == "vtt":
@@ -143,12 +146,12 @@ def example_transcript() -> Transcript:
     return parse_transcript(decode(data, _EXAMPLE), format="text", source=_EXAMPLE)
 
 
-def _layout(text: str, source: str | None) -> Format:
+def _layout(text: str, cleaned: str, source: str | None) -> Format:
     named = _BY_SUFFIX.get(PurePath(source).suffix.casefold()) if source else None
     if named:
         return named
     start = text[:400].lstrip("\ufeff \t\r\n")
-    if re.match(r"WEBVTT(?:\s|$)", start) or SUBRIP.match(clean(start)):
+    if re.match(r"WEBVTT(?:\s|$)", start) or SUBRIP.match(cleaned):
         return "vtt"
     return "json" if re.match(r"\{\s*[\"}]|\[\s*[\[{\"\]]", start) else "text"
 

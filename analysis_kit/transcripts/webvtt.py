@@ -31,11 +31,12 @@ from analysis_kit.transcripts.reading import bare
 from analysis_kit.transcripts.sections import Draft, Speech
 
 _TIMING = re.compile(r"(?:\d+:)?\d{1,2}:\d{2}[.,]\d{1,3}\s*-->")
+#: SubRip is WebVTT's forerunner: the same cues, without a head.
+SUBRIP = re.compile(r"\s*\d+[ \t]*\n(?:\d+:)?\d{1,2}:\d{2},\d{1,3}\s*-->")
 _VOICE = re.compile(r"<v(?:\.[^\s<>]{0,99})?(?:\s+([^<>]{0,199}))?>")
 #: Only the format's own tags: other angle brackets are what somebody typed.
 _TAGS = re.compile(r"</?(?:v|c|i|b|u|ruby|rt|lang|font)(?:[.\s][^<>]{0,199})?>|<\d{1,3}:[\d:.]{1,12}>")
 _CLOCK = re.compile(r"<\d{1,3}:[\d:.]{1,12}>")
-SUBRIP = re.compile(r"\s*\d+[ \t]*\n(?:\d+:)?\d{1,2}:\d{2},\d{1,3}\s*-->")
 _NO_CUE = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")
 
 

@@ -60,6 +60,8 @@ def test_missing_files_and_folders_are_transcript_errors(tmp_path):
     assert "does not exist" in str(missing)
     assert isinstance(missing.__cause__, FileNotFoundError)
     assert "is a folder" in str(fails(tmp_path))
+    with pytest.raises(TranscriptError, match="^'' does not exist"):
+        read_transcript("")
     with pytest.raises(TranscriptError, match="cannot be read"):
         read_transcript("a\x00b")
 
@@ -98,6 +100,13 @@ def test_an_unknown_format_is_a_configuration_error():
     """A format that is none of the three is refused with their names."""
     with pytest.raises(ConfigurationError, match=r"'xml'.*text, json, vtt"):
         parse_transcript("Jane Doe: Hi", format="xml")
+
+
+@pytest.mark.parametrize("thing", [None, 3, b"Jane Doe: Hi"])
+def test_what_is_no_text_is_said(thing):
+    """A thing that is no text is refused with what it is."""
+    with pytest.raises(TypeError, match=rf"its text \(str\), and was given {type(thing).__name__}"):
+        parse_transcript(thing)
 
 
 def test_the_suffix_and_the_beginning_tell_the_format(tmp_path):

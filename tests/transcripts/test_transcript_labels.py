@@ -204,3 +204,28 @@ def test_title_lines_fill_the_facts_and_are_no_speech(front, company, ticker, qu
     assert found == (company, ticker, quarter, date)
     assert len(call.turns) == 1
     assert call.header == front.replace("\n\n", "\n")
+
+
+@pytest.mark.parametrize("gap", ["", "\n"], ids=["close", "apart"])
+def test_a_house_in_capitals_in_parentheses_is_no_ticker(gap):
+    """A label such as "Tom Ek (UBS):" on a line of its own names the analyst, in any case, and starts the turn."""
+    for name in ("Tom Ek", "TOM EK"):
+        call = parse_transcript(
+            f"Jane Doe (CEO):\nWe grew.\n{gap}{name} (UBS):\nBy how much?\n{gap}Jane Doe (CEO):\nA lot."
+        )
+        assert [(turn.speaker, turn.text) for turn in call.turns] == [
+            ("Jane Doe", "We grew."),
+            (name, "By how much?"),
+            ("Jane Doe", "A lot."),
+        ]
+        assert call.people[name].affiliation == "UBS"
+
+
+@pytest.mark.parametrize("label", ["SPEAKER_00:", "[SPEAKER_00]:", "Speaker 0:"])
+def test_the_speakers_of_a_diarisation_are_labels(label):
+    """What tools that tell voices apart call the speakers are names of speakers."""
+    call = parse_transcript(
+        f"{label} We grew.\n\n{label.replace('0:', '1:').replace('0]', '1]')} By how much?"
+    )
+    assert [turn.text for turn in call.turns] == ["We grew.", "By how much?"]
+    assert len(call.speakers) == 2

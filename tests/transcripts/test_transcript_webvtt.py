@@ -142,3 +142,26 @@ def test_captions_without_cues_say_what_was_expected(text, words):
         parse_transcript(text, source="call.vtt")
 
     assert all(word in str(error.value) for word in ["call.vtt", *words])
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_subrip_is_read_as_its_successor_is(tmp_path, ends):
+    """Numbers and timings of a .srt file are dropped; a text is known by its first cue, a file by its suffix too."""
+    text = ends.join(
+        [
+            "1",
+            "00:00:01,000 --> 00:00:02,500",
+            "Jane Doe: We",
+            "",
+            "2",
+            "00:00:03,000 --> 00:00:04,000",
+            "grew.",
+            "",
+        ]
+    )
+    path = tmp_path / "call.srt"
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+
+    for call in (parse_transcript(text), read_transcript(path)):
+        assert [(turn.speaker, turn.text) for turn in call.turns] == [("Jane Doe", "We grew.")]
+    assert parse_transcript("Operator: We have\n1\n00:10,5 --> x").turns[0].speaker == "Operator"
