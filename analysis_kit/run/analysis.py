@@ -161,6 +161,9 @@ class AnalysisRun:
                 for index, (job, row) in enumerate(zip(plan.jobs, self._rows, strict=True))
                 if row.status in statuses
             ]
+            for task in tasks:  # what is worked on again counts as open again
+                index = cast("int", task.key)
+                self._rows[index] = _blank(plan.jobs[index])
             engine = self._engine()
             shown = self._config.dashboard if self._config.dashboard is not None else in_notebook()
             async with Dashboard(self) if shown else contextlib.nullcontext():

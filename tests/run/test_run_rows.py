@@ -270,7 +270,10 @@ def test_retry_failed_asks_only_for_what_failed(fake):
     assert run.counts() == {"done": 4, "failed": 2}
     fake.answer = lambda _request: ANSWER
     before = len(calls_to(fake))
+    seen = []
+    run.watch(lambda _row: seen.append(run.counts()))
     assert ak.run_async(run.retry_failed()) is run
+    assert seen[0] == {"done": 5, "not started": 1}  # what is retried counts as open again
     assert len(calls_to(fake)) - before == 2
     assert run.counts() == {"done": 6}
     assert run.failures.empty
