@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Sequence
 
 #: Works on light and dark backgrounds: colours come from the page, lines are translucent.
@@ -15,6 +16,8 @@ STYLE = (
     ".ak .bad{color:#c0392b}.ak .dim{opacity:.65}</style>"
 )
 
+_NUMBER = re.compile(r"[+-]?(?:\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?|nan|inf)")
+
 
 def escape(value: object) -> str:
     """Return ``value`` as text that is safe in HTML, in attributes and as a Jinja or Markdown source."""
@@ -23,19 +26,24 @@ def escape(value: object) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str = "") -> str:
-    """Return an HTML table; numbers are set right, everything is escaped."""
-    body = []
-    for row in rows:
-        cells = "".join(
-            f'<td class="num">{escape(cell)}</td>'
-            if isinstance(cell, (int, float)) and not isinstance(cell, bool)
-            else f"<td>{escape(cell)}</td>"
-            for cell in row
-        )
-        body.append(f"<tr>{cells}</tr>")
+    """Return an HTML table; columns of numbers are set right, with their heads, and everything is escaped."""
+    lines = [list(row) for row in rows]
+    columns = zip(*lines, strict=True) if lines else ()
+    marks = [' class="num"' if _are_numbers(column) else "" for column in columns] or [""] * len(head)
+
+    def line(tag: str, cells: Iterable[object]) -> str:
+        inside = (f"<{tag}{mark}>{escape(cell)}</{tag}>" for mark, cell in zip(marks, cells, strict=True))
+        return f"<tr>{''.join(inside)}</tr>"
+
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    heads = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    return f"<table>{title}<thead><tr>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    body = "".join(line("td", cells) for cells in lines)
+    return f"<table>{title}<thead>{line('th', head)}</thead><tbody>{body}</tbody></table>"
+
+
+def _are_numbers(column: Iterable[object]) -> bool:
+    """Tell whether a column holds numbers, or their texts; blanks may stand among them."""
+    told = [str(cell) for cell in column if cell != ""]
+    return bool(told) and all(map(_NUMBER.fullmatch, told))
 
 
 def block(*parts: str) -> str:

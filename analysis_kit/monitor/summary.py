@@ -120,8 +120,10 @@ def html_text(snapshots: Sequence[Snapshot], alert_count: int, *, enabled: bool)
         (
             each.name,
             each.count,
-            round(each.total, 3),
-            *(round(t, 3) for t in (stats.avg_time, stats.median_time, stats.p95_time, stats.max_time)),
+            *(
+                f"{seconds:,.3f}"
+                for seconds in (each.total, stats.avg_time, stats.median_time, stats.p95_time, stats.max_time)
+            ),
             each.failures,
         )
         for each, stats in ((each, each.stats()) for each in most)

@@ -86,7 +86,11 @@ def html(pool: OllamaConnectionPool) -> str:
             "" if host["slots"] is None else round(host["slots"], 1),
             host["served"],
             host["failed"],
-            "up" if host["up"] else f"set aside: {host['last_error']}",
+            f"set aside: {host['last_error']}"
+            if not host["up"]
+            else "up"
+            if host["served"] or host["failed"]
+            else "not asked yet",
         )
         for host in figures["hosts"]
     ]

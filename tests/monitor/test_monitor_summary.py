@@ -185,4 +185,4 @@ def test_the_notebooks_table_escapes_names(monitor):
     assert "<script>" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &#123;&#123;x" in html
     assert html.index("script&gt;") < html.index("llm_sentiment") < html.index("numerical")
-    assert "1000.0" in html
+    assert "1,000.000" in html
