@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Self
 
+from analysis_kit.errors import ConfigurationError
+
 NAN = float("nan")
 
 Status = Literal["done", "cached", "failed", "cancelled", "not started"]
@@ -53,6 +55,12 @@ class Finding:
     evidence: tuple[Span, ...] = ()
     method: str = ""
     flags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.score is not None and not -1 <= self.score <= 1:
+            raise ConfigurationError(
+                f"a finding has score={self.score!r}, which is not from -1 to 1; put what has another scale into values"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the finding as JSON values."""

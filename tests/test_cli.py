@@ -96,6 +96,7 @@ def test_a_server_that_does_not_answer(folder, capsys, monkeypatch):
     err = _fails(["report", CALL], capsys, folder)
     assert "127.0.0.1:9" in err
     assert "OLLAMA_HOST" in err
+    assert "or use --demo" in err  # as it is called here
 
 
 def test_no_model_and_several_models(folder, capsys, monkeypatch):
@@ -249,6 +250,7 @@ def test_doctor_says_what_is_there(folder, capsys):
         (["report", CALL, "--analyzers", "tone", "--template", "."], "cannot be read as a notebook"),
         (["speedup", "--hosts", "127.0.0.1:9", "-o", "no/where.csv"], "'no' does not exist"),
         (["speedup", "--hosts", "127.0.0.1:9"], "127.0.0.1:9"),
+        (["serve", "--port", "65536"], "port=65536; it may be from 0 to 65535"),
     ],
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, list) else "",
 )

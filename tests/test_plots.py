@@ -607,6 +607,12 @@ def test_figure_html_stands_alone_and_is_escaped():
     assert [tag for tag, _ in parsed.tags].count("tr") == 4
 
 
+def test_figure_html_says_what_it_takes():
+    """What is neither axes nor a figure is refused by its kind."""
+    with pytest.raises(ConfigurationError, match="takes axes or a figure, and was given NoneType"):
+        plots.figure_html(None)
+
+
 def test_figure_html_takes_png_for_dense_pictures():
     """More than 2,000 marks make a PNG, fewer an SVG; either can be asked for."""
     ax = Figure().add_subplot()

@@ -52,6 +52,9 @@ def test_every_public_name_resolves_to_its_home():
     for name in analysis_kit.__all__:
         assert getattr(analysis_kit, name) is not None
     assert set(analysis_kit.__all__) <= set(dir(analysis_kit))
+    assert not {"Any", "TYPE_CHECKING", "annotations"} & set(
+        dir(analysis_kit)
+    )  # what completion offers is ours
 
 
 def test_an_unknown_name_is_an_attribute_error():

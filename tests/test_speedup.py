@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from fakes.ollama import FakeOllama, Play
 
-from analysis_kit import cancellation
+from analysis_kit import cancellation, example_transcript
 from analysis_kit.errors import (
     AnalysisError,
     ConfigurationError,
@@ -290,9 +290,13 @@ def test_inside_a_unit_of_a_run_the_outer_cancel_reaches_it():
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"workers": (0, 1)}, "at least 1"),
-        ({"workers": ()}, "at least 1"),
-        ({"repeats": 0}, "at least 1"),
+        ({"workers": (0, 1)}, "a count of workers=0 must be a whole number, 1 or more"),
+        ({"workers": (1, 2.5)}, "a count of workers=2.5 must be"),
+        ({"workers": ()}, "workers= is empty"),
+        ({"workers": 4}, "workers=4 must be several"),
+        ({"repeats": 0}, "repeats=0 must be"),
+        ({"units": 3}, "units must be a mapping name -> text, or texts, got int"),
+        ({"units": example_transcript()}, "got Transcript. A transcript has .sections"),
         ({"units": ["a", "b"], "workers": (1, 4)}, "2 units cannot keep 4 workers busy"),
     ],
 )
@@ -300,6 +304,19 @@ def test_measure_refuses_what_cannot_be_measured(arguments, says):
     """Counts below one, no repeats, and fewer units than workers are refused before anything runs."""
     with pytest.raises(ConfigurationError, match=says):
         measure_speedup(lambda _: pytest.fail("ran"), **arguments)
+    with pytest.raises(ConfigurationError, match="work=None must be a function or an analyzer"):
+        measure_speedup(None)
+
+
+def test_what_is_no_curve_is_said():
+    """A thing that is no table, a table of something else, and no resamples are each one sentence."""
+    with pytest.raises(ConfigurationError, match="as measure_speedup returns it; NoneType has no wall_s"):
+        fit_speedup(None)
+    with pytest.raises(ConfigurationError, match="DataFrame has no workers"):
+        fit_speedup(pd.DataFrame({"wall_s": [1.0]}))
+    curve = pd.DataFrame({"workers": range(1, 7), "wall_s": [6 / n for n in range(1, 7)]})
+    with pytest.raises(ConfigurationError, match="resamples=0"):
+        fit_speedup(curve, resamples=0)
 
 
 def test_progress_is_told_after_every_timed_run():

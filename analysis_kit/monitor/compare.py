@@ -73,6 +73,11 @@ def compare(
 
 def _durations(source: PerformanceMonitor | str | os.PathLike[str]) -> dict[str, list[float]]:
     """Return the durations by operation, each in order of time."""
+    if not isinstance(source, (str, os.PathLike)) and not hasattr(source, "snapshot"):
+        raise ConfigurationError(
+            "compare takes two monitors, or files that monitor.save(path) wrote, and was given "
+            f"{type(source).__name__}"
+        )
     if not isinstance(source, (str, os.PathLike)):
         return {each.name: each.durations() for each in source.snapshot()}
     found: dict[str, list[float]] = {}

@@ -62,7 +62,7 @@ def figure_html(
     Raises
     ------
     ConfigurationError
-        If ``alt`` is not given and the axes carry none.
+        If it is no figure, or if ``alt`` is not given and the axes carry none.
 
     Examples
     --------
@@ -74,6 +74,10 @@ def figure_html(
     """
     whole: Any = figure
     while not hasattr(whole, "savefig"):  # axes, or a part of a figure
+        if not hasattr(whole, "figure"):
+            raise ConfigurationError(
+                f"figure_html takes axes or a figure, and was given {type(figure).__name__}"
+            )
         whole = whole.figure
     told = alt or "; ".join(filter(None, (str(ax.get_label()) for ax in whole.axes)))
     if not told:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import operator
 import re
 import threading
 import time
@@ -18,6 +19,7 @@ from analysis_kit import _html
 from analysis_kit.cancellation import CancelToken, current_token
 from analysis_kit.container import get_container
 from analysis_kit.dashboard import Dashboard, in_notebook
+from analysis_kit.engine.arguments import checked_count
 from analysis_kit.engine.engine import AsyncAnalysisEngine, Outcome, Task
 from analysis_kit.errors import ConfigurationError
 from analysis_kit.monitor.monitor import get_monitor
@@ -108,7 +110,11 @@ class AnalysisRun:
     def estimate(self) -> Estimate:
         """Return calls, tokens, what is cached and the predicted time, before running."""
         plan = self.plan()
-        known = {name: stat.avg_time for name, stat in get_monitor().get_stats().items()}
+        # a call that timed out or was refused says nothing on how long an answer takes
+        known = {
+            name: stat.median_time if stat.failure_count else stat.avg_time
+            for name, stat in get_monitor().get_stats().items()
+        }
         workers = self._workers if isinstance(self._workers, int) else 1
         return estimate(plan, workers=workers, seconds_a_call=known)
 
@@ -300,6 +306,7 @@ class AnalysisRun:
         row : int
             The row's number in `to_frame`.
         """
+        row = operator.index(row)
         if not 0 <= row < len(self._rows):
             raise ConfigurationError(f"row {row}: the table has rows 0 to {len(self._rows) - 1}")
         found = self._rows[row]
@@ -317,7 +324,8 @@ class AnalysisRun:
 
         from analysis_kit import frames
 
-        chosen = random.Random(seed).sample(self.units, min(n, len(self.units)))  # noqa: S311 - a sample, no secret
+        n = min(checked_count("n", n), len(self.units))
+        chosen = random.Random(seed).sample(self.units, n)  # noqa: S311 - a sample, no secret
         records = [
             {
                 "document": unit.document,
@@ -346,7 +354,7 @@ class AnalysisRun:
     def __repr__(self) -> str:
         counts = self.counts()
         if not counts:
-            return f"<AnalysisRun of {len(self.units)} units, not started>"
+            return f"<AnalysisRun of {len(self.units)} units, not started: await it, or run_async(it)>"
         said = ", ".join(f"{number} {status}" for status, number in counts.most_common())
         return f"<AnalysisRun {sum(counts.values())} rows of {len(self.units)} units: {said}; {self.wall_s:.1f} s>"
 

@@ -60,7 +60,7 @@ def estimate(plan: Plan, *, workers: int, seconds_a_call: Mapping[str, float]) -
     workers : int
         Calls at the same time.
     seconds_a_call : mapping
-        Analyzer name -> measured mean seconds of one call.
+        Analyzer name -> seconds that one call takes, as measured.
     """
     calls, cached, prompt, generated, wall, unknown = 0, 0, 0, 0, 0.0, 0
     for job in plan.llm_jobs:
@@ -76,7 +76,7 @@ def estimate(plan: Plan, *, workers: int, seconds_a_call: Mapping[str, float]) -
         seconds = seconds_a_call.get(analyzer.name, math.nan)
         unknown += math.isnan(seconds)
         wall += 0.0 if math.isnan(seconds) else seconds
-    basis = "mean of the calls measured in this session" if calls else "nothing to ask"
+    basis = "by the calls measured in this session" if calls else "nothing to ask"
     if unknown:
         wall, basis = math.nan, "no call was measured in this session; run with limit=3 first"
     return Estimate(len(plan.jobs), calls, cached, prompt, generated, wall / max(1, workers), basis)

@@ -109,9 +109,10 @@ def load_run(path: str | Path) -> SavedRun:
             raise ValueError(f"it holds {data['format']!r}, not {FORMAT!r}")
         units = [Unit(**{**unit, "keep": _kept(unit["keep"])}) for unit in data["units"]]
         rows = [_row(row) for row in data["rows"]]
+        return SavedRun(units, rows, data["notices"], data["wall_s"])
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise ConfigurationError(f"{path} is not a saved run: {exc}") from exc
-    return SavedRun(units, rows, data["notices"], data["wall_s"])
+        fault = f"it has no {exc}" if isinstance(exc, KeyError) else exc
+        raise ConfigurationError(f"{path} is not a saved run: {fault}") from exc
 
 
 def _row(data: dict[str, Any]) -> Row:

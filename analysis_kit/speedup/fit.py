@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from analysis_kit._html import block, table
-from analysis_kit.errors import InsufficientDataError
+from analysis_kit.errors import ConfigurationError, InsufficientDataError
+from analysis_kit.ollama.arguments import whole
 from analysis_kit.speedup.models import CLEARLY_BETTER, Kind, Shape, amdahl, hinge, usl
 
 if TYPE_CHECKING:
@@ -123,6 +124,8 @@ def fit_speedup(frame: pd.DataFrame, *, resamples: int = 2000, seed: int = 0) ->
 
     Raises
     ------
+    ConfigurationError
+        If it is no such table, or ``resamples`` is below 1.
     InsufficientDataError
         If fewer than 5 distinct worker counts were measured, or a wall time is missing, zero or negative.
 
@@ -141,6 +144,7 @@ def fit_speedup(frame: pd.DataFrame, *, resamples: int = 2000, seed: int = 0) ->
     """
     import numpy as np
 
+    whole("resamples", resamples, least=1)
     n, log_wall = _checked(frame)
     top = int(n.max())
     shapes = {"hinge": hinge, "amdahl": amdahl, "usl": usl}
@@ -209,6 +213,11 @@ def _checked(frame: pd.DataFrame) -> tuple[Floats, Floats]:
     """Return worker counts and the logarithms of the wall times, hiccups drawn in."""
     import numpy as np
 
+    if missing := {"workers", "wall_s"} - set(getattr(frame, "columns", ())):
+        raise ConfigurationError(
+            f"a speedup curve is a table with the columns workers and wall_s, as measure_speedup returns it; {type(frame).__name__} "
+            f"has no {min(missing)}"
+        )
     n = frame["workers"].to_numpy(dtype=float)
     wall = frame["wall_s"].to_numpy(dtype=float, na_value=math.nan)
     levels = np.unique(n)

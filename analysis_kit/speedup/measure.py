@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from analysis_kit.engine.arguments import checked_count
 from analysis_kit.errors import AnalysisError, ConfigurationError
 from analysis_kit.frames import SPEEDUP_COLUMNS, frame
 from analysis_kit.speedup.drain import drain
@@ -73,13 +74,12 @@ def measure_speedup(
     >>> sorted(set(curve["workers"]))
     [1, 2, 4]
     """
-    counts = sorted(set(workers))
-    if not counts or counts[0] < 1 or repeats < 1:
-        raise ConfigurationError(
-            f"worker counts and repeats must be at least 1, and workers={tuple(workers)}, repeats={repeats}"
-        )
+    counts = _counts(workers)
+    repeats = checked_count("repeats", repeats)
     order = random.Random(seed)  # noqa: S311 - an order, not a secret
     plan = [(count, repeat) for repeat in range(repeats) for count in order.sample(counts, len(counts))]
+    if not callable(work) and not hasattr(work, "analyze"):
+        raise ConfigurationError(f"work={work!r} must be a function or an analyzer")
     with _job(work, units, counts[-1]) as run:
         run(counts[-1])
         records = []
@@ -115,11 +115,7 @@ def _job(
         else:
             yield work
         return
-    pairs = (
-        list(units.items())
-        if isinstance(units, Mapping)
-        else [(str(i), text) for i, text in enumerate(units)]
-    )
+    pairs = _pairs(units)
     if len(pairs) < most:
         raise ConfigurationError(
             f"{len(pairs)} units cannot keep {most} workers busy; give at least {most}, better {4 * most}, or fewer workers"
@@ -142,6 +138,26 @@ def _job(
             _all(analyzer.analyze, pairs, count)
 
         yield run
+
+
+def _counts(workers: object) -> list[int]:
+    if isinstance(workers, str) or not isinstance(workers, Iterable):
+        raise ConfigurationError(f"workers={workers!r} must be several worker counts, as in (1, 2, 4)")
+    counts = sorted({checked_count("a count of workers", count) for count in workers})
+    if not counts:
+        raise ConfigurationError("workers= is empty: give worker counts, as in (1, 2, 4)")
+    return counts
+
+
+def _pairs(units: object) -> list[tuple[str, Any]]:
+    if isinstance(units, Mapping):
+        return list(units.items())
+    if isinstance(units, Iterable) and not isinstance(units, str):
+        return [(str(i), text) for i, text in enumerate(units)]
+    hint = ". A transcript has .sections and .speakers." if hasattr(units, "sections") else ""
+    raise ConfigurationError(
+        f"units must be a mapping name -> text, or texts, got {type(units).__name__}{hint}"
+    )
 
 
 def _all(call: Callable[[Any], Any], pairs: Sequence[tuple[str, Any]], workers: int) -> None:

@@ -628,3 +628,27 @@ def test_a_server_that_starts_again_and_is_busy_first_is_asked_on(monkeypatch):
         asked(fine, *[away] * 7, fine)
     with pytest.raises(OllamaUnreachableError):
         asked(away, away, away, fine, fine)
+
+
+def test_a_score_off_the_scale_is_refused_with_where_it_belongs():
+    """A finding's score is from -1 to 1, or plots and means would mix scales."""
+    for score in (2.0, -1.01, float("nan")):
+        with pytest.raises(
+            ConfigurationError, match="not from -1 to 1; put what has another scale into values"
+        ):
+            Finding(score=score)
+    assert Finding(score=-1).score == -1
+
+
+@pytest.mark.parametrize(
+    ("prompt", "schema", "said"),
+    [
+        (None, Guidance, "must contain {text}"),
+        ("{text}", dict, "made from pydantic.BaseModel"),
+        ("{text}", None, "pydantic"),
+    ],
+)
+def test_a_question_that_cannot_be_asked_is_refused_when_it_is_made(prompt, schema, said):
+    """A prompt that is no text, and a schema that is no model, are said at once and not at the first unit."""
+    with pytest.raises(ConfigurationError, match=said):
+        LLMAnalyzer("guidance", prompt, schema)

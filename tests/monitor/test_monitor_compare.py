@@ -133,3 +133,9 @@ def test_a_file_that_is_none_of_ours_is_one_clear_error(tmp_path, content, told)
         ConfigurationError, match=rf"baseline\.json' {told}.*name a file that monitor\.save\(path\) wrote"
     ):
         compare(path, PerformanceMonitor())
+
+
+def test_what_is_no_monitor_is_said():
+    """Things that hold no measurements are refused with what can be compared."""
+    with pytest.raises(ConfigurationError, match="two monitors, or files .* was given NoneType"):
+        compare(PerformanceMonitor(), None)

@@ -26,6 +26,17 @@ def test_a_run_of_more_than_ten_minutes_says_so_before_it_starts():
     assert any("about 13 minutes" in notice for notice in run.notices)
 
 
+def test_calls_that_failed_do_not_lengthen_the_prediction():
+    """One call that ran into its limit says nothing on how long an answer takes."""
+    reset_monitor()
+    for _ in range(3):
+        ak.get_monitor().record("sentiment", 2.0)
+    ak.get_monitor().record("sentiment", 600.0, error_type="OllamaTimeoutError")
+    with FakeOllama(answer=lambda _request: ANSWER) as fake:
+        run = ak.analyze({"a": "Text."}, "sentiment", hosts=fake.url, max_workers=1, dashboard=False)
+        assert run.estimate().wall_s == 2.0
+
+
 def test_a_short_run_says_nothing():
     """Without a long prediction there is no such line."""
     reset_monitor()

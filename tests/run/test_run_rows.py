@@ -543,6 +543,8 @@ def test_a_row_without_a_prompt_says_why(fake):
     run = run_of({"a": "We grew."}, "tone")
     with pytest.raises(ConfigurationError, match="row 0 .* has no prompt.*'rules'"):
         run.prompt(0)
+    with pytest.raises(TypeError, match="integer"):
+        run.prompt("0")
     with pytest.raises(ConfigurationError, match="rows 0 to 0"):
         run.prompt(1)
 
@@ -573,6 +575,8 @@ def test_numbers_stats_and_labelling_tables_have_their_columns(fake):
     assert sample.equals(run.sample_for_labelling(4))
     assert sample["text"].isin(TEXTS.values()).all()
     assert len(run.sample_for_labelling(100)) == 6
+    with pytest.raises(ConfigurationError, match="n=-1 must be a whole number"):
+        run.sample_for_labelling(-1)
 
 
 def test_a_run_of_nothing_but_failures_still_makes_every_table(fake):

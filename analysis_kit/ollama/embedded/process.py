@@ -89,9 +89,10 @@ class EmbeddedOllama:
             ("threads", threads, 1),
             ("port", port, 0),
         ):
-            if not least <= value <= 1 << (16 if name == "port" else 24):
+            most = 65535 if name == "port" else 1 << 24
+            if not least <= value <= most:
                 raise ConfigurationError(
-                    f"the embedded server cannot be started with {name}={value}; the least is {least}"
+                    f"the embedded server cannot be started with {name}={value}; it may be from {least} to {most}"
                 )
         self._config: dict[str, Any] = {
             "models": [str(Path(path).expanduser().absolute()) for path in paths],
