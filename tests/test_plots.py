@@ -15,6 +15,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from analysis_kit import plots
@@ -533,6 +534,20 @@ def test_timeline_hatches_what_failed():
     ax = plots.plot_timeline(run())
     assert [bool(bar.get_hatch()) for bar in ax.patches].count(True) == 1
     assert "failed (1)" in words(ax)
+
+
+def test_timeline_shows_a_thousand_short_units_as_work():
+    """Bars narrower than the gap between them are drawn without it, or a full lane would look idle."""
+    table = rows(
+        *(row(i, started_at=START + timedelta(seconds=i / 100), duration_s=0.01) for i in range(1000))
+    )
+    ax = plots.plot_timeline(table)
+    canvas = FigureCanvasAgg(ax.figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    (left, bottom), (right, _) = ax.transData.transform([(1, 0), (9, 0)])
+    lane = pixels[pixels.shape[0] - int(bottom), int(left) : int(right)]
+    assert (lane < 200).any(axis=1).mean() > 0.95
 
 
 def test_throughput_counts_every_unit_once():

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: More bars than this are drawn without the names of their units.
 NAMED = 60
+#: Bars of fewer points than this touch: a gap of 0.8 points between them would be most of what one sees.
+NARROW = 4.0
 #: Units that an interval of the throughput holds on average; fewer and the gaps between them are all one sees.
 PER_INTERVAL = 5
 
@@ -120,7 +122,8 @@ def plot_timeline(data: Any, *, ax: Axes | None = None) -> Axes:
             0.78,
             row.start_s,
             color=color,
-            linewidth=0.8,
+            # a gap between neighbours, but not one that covers a narrow bar whole
+            linewidth=0.8 if not row.ok or width * scale > NARROW else 0,
             edgecolor=ax.get_facecolor() if row.ok else ink(),
             hatch=None if row.ok else "xxxx",
         )
@@ -216,11 +219,12 @@ def plot_throughput(data: Any, *, intervals: int | None = None, ax: Axes | None 
     title = "Throughput over the run"
     if table.empty:
         return nothing(ax, "nothing has run yet", title=title, table=table)
-    mean = rate(len(spans), busy_time(zip(spans["start_s"], spans["end_s"], strict=True)))
+    each_s = rate(len(spans), busy_time(zip(spans["start_s"], spans["end_s"], strict=True)))
+    mean = f"{each_s:,.0f}" if each_s >= 1000 else f"{each_s:.3g}"  # noqa: PLR2004 - 1,220 and not 1.22e+03
     edges = [*table["start_s"], table["end_s"].iloc[-1]]
     ax.stairs(table["units_per_s"], edges, fill=True, color=COLORS[0], alpha=0.55, linewidth=0)
     line = ax.axhline(
-        mean, color=ink(), linestyle="--", linewidth=1.2, label=f"mean while busy: {mean:.3g} units/s"
+        each_s, color=ink(), linestyle="--", linewidth=1.2, label=f"mean while busy: {mean} units/s"
     )
     ax.set_xlim(0, edges[-1])
     ax.set_ylim(bottom=0)
@@ -229,5 +233,5 @@ def plot_throughput(data: Any, *, intervals: int | None = None, ax: Axes | None 
     at_once = (
         f"{table['running'].mean():.1f} units ran at once on average, in intervals of {seconds(edges[1])}."
     )
-    alt = f"{title}: {len(spans)} units, {mean:.3g} a second while busy. {at_once}"
+    alt = f"{title}: {len(spans)} units, {mean} a second while busy. {at_once}"
     return finish(ax, title=title, alt=alt, table=table, note=at_once, handles=[line], grid="y")
