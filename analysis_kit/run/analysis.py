@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import operator
 import re
 import threading
@@ -66,14 +67,13 @@ class AnalysisRun:
         What is analysed.
     notices : list of str
         What the user should know: sentences on the server, the models and where the texts went.
-    wall_s : float
-        Seconds that were worked on it so far.
     """
 
     def __init__(self, units: Sequence[Unit], config: RunConfig) -> None:
         self.units = tuple(units)
         self.notices: list[str] = []
-        self.wall_s = 0.0
+        self._worked_s = 0.0
+        self._began = math.nan  # perf_counter seconds, while it works
         self._config = config
         self._embedded = "embedded" in resolve_hosts(config.hosts)
         usual = EMBEDDED_WORKERS if self._embedded else get_settings().ASYNC_MAX_WORKERS
@@ -128,7 +128,7 @@ class AnalysisRun:
         saved = load_run(path)
         run = cls(saved.units, RunConfig(analyzers=()))
         run._plan, run._rows, run._loaded = Plan(()), saved.rows, True
-        run.notices, run.wall_s = saved.notices, saved.wall_s
+        run.notices, run._worked_s = saved.notices, saved.wall_s
         return run
 
     def watch(self, watcher: Callable[[Row], None]) -> None:
@@ -159,7 +159,7 @@ class AnalysisRun:
         token = self._token = CancelToken()
         _last = self
         get_monitor()  # listens from here on
-        started = time.perf_counter()
+        self._began = time.perf_counter()
         try:
             plan = await self._plan_aside(token)
             tasks = [
@@ -185,7 +185,7 @@ class AnalysisRun:
             token.cancel(exc)
             raise
         finally:
-            self.wall_s += time.perf_counter() - started
+            self._worked_s, self._began = self.wall_s, math.nan
             self._token = None
             token.close()
             if self._rows and self.wall_s:
@@ -261,6 +261,12 @@ class AnalysisRun:
             _log.warning("%s", notice, extra={"units": len(self.units), "rows": len(self._rows)})
 
     # -- after ----------------------------------------------------------------------------------------------------
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds that were worked on it so far."""
+        began = self._began
+        return self._worked_s + (0.0 if math.isnan(began) else time.perf_counter() - began)
 
     def counts(self) -> Counter[str]:
         """Return how many rows have each status."""

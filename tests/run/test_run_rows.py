@@ -493,6 +493,17 @@ def test_text_that_leaves_this_machine_is_said_once(fake, monkeypatch, caplog):
     assert not [n for n in run_of(TEXTS, hosts=fake.url).notices if "not this machine" in n]
 
 
+def test_a_run_tells_while_it_works_how_long_it_has():
+    """The seconds grow with every row, and stand still when it is through."""
+    seen = []
+    run = ak.analyze(TEXTS, "tone", dashboard=False)
+    run.watch(lambda _row: seen.append(run.wall_s))
+    ak.run_async(run)
+    assert seen[0] > 0
+    assert seen == sorted(seen)
+    assert seen[-1] <= run.wall_s == run.wall_s
+
+
 def test_a_server_that_works_on_one_at_a_time_is_said_with_what_to_set():
     """Four workers against one slot: the notice has the number at once and both settings."""
     with FakeOllama(slots=1, answer=lambda _request: ANSWER, delay_s=0.03) as fake:
