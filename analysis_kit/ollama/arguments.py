@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,14 @@ from analysis_kit.ollama.host import checked_key, parse_host
 
 #: The system's clocks end somewhere above this; who waits for thirty years (on Windows 50 days) waits for ever.
 LONGEST_S = min(1e9, threading.TIMEOUT_MAX)
+#: The options that Ollama's documentation names, and some that others write for them.
+_OPTIONS = {
+    "num_ctx", "num_predict", "num_keep", "num_batch", "num_gpu", "num_thread", "main_gpu", "use_mmap", "use_mlock",
+    "low_vram", "numa", "temperature", "seed", "top_k", "top_p", "min_p", "typical_p", "tfs_z", "stop",
+    "repeat_last_n", "repeat_penalty", "presence_penalty", "frequency_penalty", "mirostat", "mirostat_tau",
+    "mirostat_eta", "penalize_newline", "draft_num_predict",
+}  # fmt: skip
+_OTHER_WORDS = {"max_tokens": "num_predict", "max_new_tokens": "num_predict", "context_length": "num_ctx"}
 
 
 def whole(name: str, value: object, *, least: int) -> None:
@@ -31,9 +40,23 @@ def seconds(name: str, value: object, *, zero: bool = False) -> float:
     return min(value, LONGEST_S)
 
 
-def options_of(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return options as JSON has them: numpy's numbers as numbers, tuples as lists."""
-    return {name: _plain(value) for name, value in (given or {}).items()}
+def options_of(value: object) -> dict[str, Any]:
+    """Return ``value`` as options of a model, in JSON's kinds; a name that is nearly one is refused: a server passes over it."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"options={value!r} must map names to values, as in {{'temperature': 0.5}}.")
+    for name in value:
+        near = (
+            [_OTHER_WORDS[name]]
+            if name in _OTHER_WORDS
+            else difflib.get_close_matches(name, _OPTIONS, 1, 0.8)
+        )
+        if near and name not in _OPTIONS:
+            raise ConfigurationError(
+                f"options= has {name!r}, which a server ignores; did you mean {near[0]!r}?"
+            )
+    return {name: _plain(given) for name, given in value.items()}
 
 
 def _plain(value: Any) -> Any:

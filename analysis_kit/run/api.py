@@ -104,10 +104,6 @@ def analyze(
         limit = checked_count("limit", limit, otherwise=", or None for all units")
     if max_workers is not None:
         max_workers = checked_workers(max_workers, otherwise=", or 'auto', or None for the setting's")
-    if options is not None and not isinstance(options, Mapping):
-        raise ConfigurationError(
-            f"options={options!r} must map names to values, as in {{'temperature': 0.5}}."
-        )
     if engine is not None and not isinstance(engine, AsyncAnalysisEngine):
         raise ConfigurationError(f"engine={engine!r} is no AsyncAnalysisEngine.")
     if pool is not None and not hasattr(pool, "get_connection"):

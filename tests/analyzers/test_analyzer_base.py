@@ -644,7 +644,7 @@ def test_a_score_off_the_scale_is_refused_with_where_it_belongs():
     ("prompt", "schema", "said"),
     [
         (None, Guidance, "must contain {text}"),
-        ("{text}", dict, "made from pydantic.BaseModel"),
+        ("{text}", dict, "must be a pydantic model"),
         ("{text}", None, "pydantic"),
     ],
 )

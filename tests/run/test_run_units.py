@@ -302,7 +302,7 @@ def test_masking_needs_transcripts():
         *({"on_error": value} for value in ("ignore", [])),
         *({"deadline_s": value} for value in (0, -1.0, math.nan, True, "5")),
         *({"timeout_s": value} for value in (0, "5")),
-        *({"options": value} for value in ([1], "x")),
+        *({"options": value} for value in ([1], "x", {"temprature": 1}, {"max_tokens": 9}, {"num_ctxt": 99})),
         *({"engine": value} for value in (3, "x")),
         *({"pool": value} for value in (3, "x")),
         *({"model": value} for value in (3, [], ["a", 3])),
@@ -315,6 +315,11 @@ def test_options_that_cannot_work_are_refused_at_once(how):
     """The option is named with what it may be, before anything runs."""
     with pytest.raises(ConfigurationError, match=next(iter(how))):
         ak.analyze({"a": "We grew."}, ["tone"], **how)
+
+
+def test_options_of_later_servers_pass():
+    """Only a name that is nearly a known one is taken for a slip."""
+    ak.analyze({"a": "We grew."}, ["tone"], options={"num_ctx": 4096, "min_p": 0.1, "speculation": "deep"})
 
 
 def test_an_unknown_analyzer_offers_the_nearest_and_all_known():
