@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 STYLE = (
     "<style>.ak{font-family:system-ui,sans-serif;font-size:13px}"
     ".ak table{border-collapse:collapse;margin:.4em 0}"
-    ".ak th,.ak td{padding:.2em .7em;border-bottom:1px solid rgba(128,128,128,.35);text-align:left;vertical-align:top}"
-    ".ak td.num,.ak th.num{text-align:right;font-variant-numeric:tabular-nums}"
+    # the class twice: JupyterLab's own rule for table cells, which sets all right, is as strong as two classes
+    ".ak.ak th,.ak.ak td{padding:.2em .7em;border-bottom:1px solid rgba(128,128,128,.35);text-align:left;vertical-align:top}"
+    ".ak.ak td.num,.ak.ak th.num{text-align:right;font-variant-numeric:tabular-nums}"
     ".ak caption{text-align:left;font-weight:600;padding:.2em 0}"
     ".ak .bad{color:#c0392b}.ak .dim{opacity:.65}</style>"
 )

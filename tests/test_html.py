@@ -1,6 +1,11 @@
 """Tables in HTML."""
 
-from analysis_kit import _html
+import shutil
+
+import pandas as pd
+import pytest
+
+from analysis_kit import _html, plots
 
 
 def test_columns_of_numbers_are_set_right_with_their_heads():
@@ -21,3 +26,25 @@ def test_a_table_without_rows_has_its_head():
         _html.table(("a", "b"), [])
         == "<table><thead><tr><th>a</th><th>b</th></tr></thead><tbody></tbody></table>"
     )
+
+
+@pytest.mark.browser
+def test_words_stand_left_and_numbers_right_also_in_jupyterlab():
+    """JupyterLab sets every cell of a table right; in the kit's tables words stay left all the same."""
+    from playwright.sync_api import sync_playwright
+
+    theirs = ":not(.jp-RenderedMarkdown).jp-RenderedHTMLCommon :is(td, th) { text-align: right }"
+    run = pd.DataFrame({"operation": ["ask"] * 3, "duration_s": [0.2, 0.3, 0.9]})
+    ours = _html.block(_html.table(("name", "n"), [("a", 1)])) + plots.plot_latency(run)._repr_html_()
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        tab = browser.new_page()
+        tab.set_content(f"<style>{theirs}</style><div class='jp-RenderedHTMLCommon'>{ours}</div>")
+        aligned = "cells => cells.map(cell => [cell.textContent, getComputedStyle(cell).textAlign])"
+        found = tab.eval_on_selector_all(".ak td, .ak th", aligned)
+        assert found == [["name", "left"], ["n", "right"], ["a", "left"], ["1", "right"]]
+        folded = dict(tab.eval_on_selector_all(".ak-fig td", aligned))
+        browser.close()
+    assert folded["ask"] == "left"
+    assert "right" in folded.values()

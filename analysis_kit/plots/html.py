@@ -26,8 +26,9 @@ _STYLE = (
     ".ak-fig img{max-width:100%;height:auto;background:#fff}.ak-fig figcaption{margin:.3em 0;max-width:60em}"
     ".ak-fig summary{cursor:pointer;opacity:.75}.ak-fig details>div{max-height:24em;overflow:auto}"
     ".ak-fig table{border-collapse:collapse;font-size:inherit}"
-    ".ak-fig th,.ak-fig td{padding:.15em .6em;border-bottom:1px solid rgba(128,128,128,.35);text-align:left}"
-    ".ak-fig td.num{text-align:right;font-variant-numeric:tabular-nums}</style>"
+    # the class twice, as in the kit's other tables: JupyterLab's own rule is as strong as two classes
+    ".ak-fig.ak-fig th,.ak-fig.ak-fig td{padding:.15em .6em;border-bottom:1px solid rgba(128,128,128,.35);text-align:left}"
+    ".ak-fig.ak-fig td.num{text-align:right;font-variant-numeric:tabular-nums}</style>"
 )
 
 
