@@ -230,12 +230,21 @@ def _metric(context: _Context, place: int, read: Sequence[_Read]) -> str | None:
         between = [token.text for token in tokens[amount.last : first]]
         if first >= amount.last and len(between) <= _BEHIND and tables.BEHIND.issuperset(between):
             return name
+    verb = amount.first - 1
+    while _word(tokens, verb) in tables.ABOUT:
+        verb -= 1
+    if _word(tokens, verb) == "lost" and amount.form == "amount":
+        return "loss"  # whatever the sentence spoke of before
     first, end = _segment(context, amount)
     before = [(last, name) for _, last, name in context.metrics if last <= amount.first]
     if before and first in context.compared and before[-1][0] <= first:
         return _metric_of_pair(context, place, first, read) or before[-1][1]
     if before:
         return before[-1][1]
+    for at in range(amount.last, end - 1):
+        if tokens[at].text == "," and tokens[at + 1].text == "and":
+            end = at  # "improved to 94%, and inventory was": the next clause has its own number
+            break
     return next(
         (name for at, _, name in context.metrics if amount.last <= at < min(end, amount.last + _FAR)), None
     )

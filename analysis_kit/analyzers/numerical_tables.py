@@ -129,6 +129,8 @@ BEHIND: Final = NOUNS | word_set("""
     of in for our the its their total annual adjusted organic reported year over on sequential underlying additional new
     incremental quarterly worth net
 """)
+#: What may stand between a verb and its number.
+ABOUT: Final = word_set("about approximately around roughly nearly almost some over more than just another")
 #: What may stand between a direction and the number of the change.
 FILLERS: Final = word_set("""
     by about approximately around roughly nearly almost some over more than just only slightly another a an of was were

@@ -225,6 +225,13 @@ def test_guidance_looks_ahead(text, guided):
         ("2.1x net leverage", ["leverage"]),
         ("1,200 customers and 14 ships", ["customers", "ships"]),
         ("It was $5 million.", [None]),
+        (
+            "Metering revenue fell 7%, to $96.7 million, and the segment lost $6.3 million.",
+            ["revenue", "revenue", "loss"],
+        ),
+        ("Revenue fell, and we lost about $5 million of sales.", ["sales"]),
+        ("On-time delivery improved to 94%, and inventory was $141 million.", [None, "inventory"]),
+        ("Up 9.4%, revenue reached $412.6 million.", ["revenue", "revenue"]),
     ],
 )
 def test_what_a_number_measures(text, metrics):
