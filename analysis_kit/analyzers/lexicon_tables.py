@@ -96,7 +96,7 @@ WORDS: Final = {
         adversely layoff layoffs laid_off lay_off restructuring lawsuit lawsuits litigation bankruptcy bankrupt
         insolvency warning warned warns downgrade downgraded difficult difficulty difficulties challenging challenge
         challenges challenged unable failed fail fails failure failures negative negatively poor poorly worse worst
-        suspend suspended suspends suspension shortfall shortfalls soft softness
+        suspend suspended suspends suspension withdrew withdrawn withdrawing shortfall shortfalls soft softness
         pressure pressures pressured terminate terminated termination plant_closure plant_closures store_closures site_closures
         mill_closure temporary_closure closed_down shut_down shutdown shutdowns strike temporarily
         dismiss dismissed dismissal dismissals redundancies redundant tough toughest painful fined hurt hurts hurting

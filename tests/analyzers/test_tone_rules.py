@@ -46,6 +46,7 @@ def label(score):
         ("Passengers were down 4%.", "negative"),
         ("Results came in above our guidance.", "positive"),
         ("Results came in below expectations.", "negative"),
+        ("We are withdrawing our full-year guidance.", "negative"),
         ("Costs came in below plan.", "positive"),
         # negation
         ("Revenue is not growing.", "negative"),
