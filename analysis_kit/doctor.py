@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 from analysis_kit.cache import get_cache
@@ -41,8 +41,11 @@ def checks(*, hosts: str | None = None, model: str | None = None, probe: bool = 
     yield f"analysis-kit {version('analysis-kit')}, Python {platform.python_version()} at {sys.executable}"
     for extra, distributions in EXTRAS.items():
         yield f"extra {extra}: {', '.join(map(_installed, distributions))}"
+    slots = []
     for host in resolve_hosts(hosts):
-        yield from _server(host, model, probe=probe)
+        slots += yield from _server(host, model, probe=probe)
+    if len(slots) > 1:
+        yield f"all servers: {sum(slots)} requests at once. Set max_workers={sum(slots)} for a run over all of them."
     yield model_file.describe()
     yield f"cache: {get_cache()!r}; to empty it: python -c 'import analysis_kit; analysis_kit.get_cache().clear()'"
 
@@ -54,7 +57,8 @@ def _installed(name: str) -> str:
         return f"{name} not installed"
 
 
-def _server(host: str, model: str | None, *, probe: bool) -> Iterator[str]:
+def _server(host: str, model: str | None, *, probe: bool) -> Generator[str, None, list[int]]:
+    """Yield the lines on one server; return how many requests it works on at once, none if that is not known."""
     if host == "embedded":
         from analysis_kit.ollama.embedded import embedded_url
 
@@ -71,5 +75,7 @@ def _server(host: str, model: str | None, *, probe: bool) -> Iterator[str]:
                 f"server {host}: {found.slots} requests at once, measured in {found.calls} calls ({found.low} to {most}). "
                 f"{' '.join(filter(None, (found.note, found.advice)))}"
             )
+            return [found.slots]
     except AnalysisKitError as exc:
         yield f"server {host}: {exc}"
+    return []

@@ -232,6 +232,16 @@ def test_doctor_says_what_is_there(folder, capsys):
         assert words in out
 
 
+def test_doctor_adds_up_the_servers(folder, capsys):
+    """Of several servers the last line has what all of them work on at once."""
+    with (
+        FakeOllama(slots=2, delay_s=0.02, answer=lambda _: "word " * 20) as one,
+        FakeOllama(slots=1, delay_s=0.02, answer=lambda _: "word " * 20) as two,
+    ):
+        assert main(["doctor", "--hosts", f"{one.url},{two.url}"]) == 0
+    assert "all servers: 3 requests at once. Set max_workers=3" in capsys.readouterr().out
+
+
 # -- more of what can be wrong --------------------------------------------------------------------------------------------
 
 

@@ -100,7 +100,9 @@ def headline(run: AnalysisRun) -> str:
                 f"brightest: {escape(best.unit)} ({_score(best):+.2f}); darkest: {escape(worst.unit)} ({_score(worst):+.2f})"
             )
         if numbers:
-            facts.append(f"{len(numbers)} numbers stated, {guidance} of them guidance")
+            facts.append(
+                f"{len(numbers)} number{'s' if len(numbers) > 1 else ''} stated, {guidance} of them guidance"
+            )
         items = "".join(f"<li>{fact}</li>" for fact in facts)
         cards.append(f'<section class="card"><h2>{escape(document)}</h2><ul>{items}</ul></section>')
     return block(*cards, provenance(run))
