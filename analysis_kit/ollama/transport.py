@@ -175,6 +175,8 @@ class Transport:
             if self._line.aborted and not flight.complete:
                 raise self.faults.aborted(self._line) from exc
             if isinstance(exc, FOREIGN) and not isinstance(exc, AnalysisKitError):
+                # what lies below is in its own words already; shown as well, it hides ours under 130 lines more
+                exc.__suppress_context__ = True
                 raise self.faults.translated(exc, self._line, model=model) from exc
             raise
         finally:

@@ -342,6 +342,17 @@ def full_backlog():
         yield listener.getsockname()
 
 
+def test_the_traceback_of_an_absent_server_is_ours_and_its_cause():
+    """What the HTTP library's lower floors raised is still there, and not printed above the sentence that counts."""
+    with socket.socket() as taken, pytest.raises(OllamaUnreachableError) as caught:
+        taken.bind(("127.0.0.1", 0))
+        OllamaClient(f"127.0.0.1:{taken.getsockname()[1]}").version()
+    said = "".join(traceback.format_exception(caught.value))
+    assert said.count("Traceback (most recent call last)") == 2
+    assert "Connection refused" in str(caught.value)
+    assert caught.value.__cause__.__context__ is not None
+
+
 def test_a_full_backlog_is_a_connect_limit():
     """A host that never accepts is given up after ``connect_timeout_s``, not after the read limit."""
     with full_backlog() as (_, port), pytest.raises(OllamaUnreachableError, match=r"within 0\.2 s"):
