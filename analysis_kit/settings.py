@@ -179,27 +179,28 @@ def load_settings(*, env_file: str | Path | None = None, **values: Any) -> Setti
 
 
 _current: Settings | None = None
-_read: tuple[Settings, str] | None = (
-    None  # those of the environment, and the OLLAMA_HOST in it when they were read
+_read: tuple[Settings, list[str]] | None = (
+    None  # those of the environment, and our variables when they were read
 )
 _lock = threading.Lock()  # guards all of these
 _on_change: list[Callable[[], None]] = []
 
 
 def get_settings() -> Settings:
-    """Return the process-wide settings, read from the environment on first use, and again when OLLAMA_HOST changes there.
+    """Return the process-wide settings, read from the environment on first use, and again when one of them changes there.
 
-    A notebook that is set on another server says so in a cell, ``%env OLLAMA_HOST=...``; the kit's calls after it go there.
+    A notebook that is set on another server says so in a cell, ``%env OLLAMA_HOST=...``; the kit's calls after it go
+    there. What is made once (cache, monitor) keeps the settings that it was made with.
     """
     global _current, _read  # noqa: PLW0603 - the one process-wide value
-    host = _host()
+    texts = [_text(variable) for variable in ("OLLAMA_HOST", *map(PREFIX.__add__, Settings.model_fields))]
     with _lock:
         settings = _current
-        if settings is not None and (_read is None or settings is not _read[0] or host == _read[1]):
+        if settings is not None and (_read is None or settings is not _read[0] or texts == _read[1]):
             return settings
         callbacks = tuple(_on_change) if settings is not None else ()
         settings = _current = load_settings()
-        _read = (settings, host)
+        _read = (settings, texts)
     for callback in callbacks:
         callback()
     return settings

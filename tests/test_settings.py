@@ -172,10 +172,23 @@ def test_override_in_tests_and_reset(monkeypatch):
     assert get_settings().ASYNC_MAX_WORKERS == 4
     with pytest.raises(ConfigurationError), override_settings(ASYNC_MAX_WORKERS=0):
         pass
-    monkeypatch.setenv(f"{PREFIX}ASYNC_MAX_WORKERS", "6")
-    assert get_settings().ASYNC_MAX_WORKERS == 4
     reset_settings()
-    assert get_settings().ASYNC_MAX_WORKERS == 6
+    assert get_settings().ASYNC_MAX_WORKERS == 4
+
+
+def test_a_variable_that_changes_is_read_again(monkeypatch):
+    """What a cell sets with ``%env`` holds from the next call on; an override stays until its block ends."""
+    assert get_settings() is get_settings()
+    monkeypatch.setenv(f"{PREFIX}ASYNC_MAX_WORKERS", "6")
+    monkeypatch.setenv(f"{PREFIX}OLLAMA_MODEL", "llama3.2")
+    assert (get_settings().ASYNC_MAX_WORKERS, get_settings().OLLAMA_MODEL) == (6, "llama3.2")
+    with override_settings(ASYNC_MAX_WORKERS=2):
+        monkeypatch.setenv(f"{PREFIX}ASYNC_MAX_WORKERS", "7")
+        assert get_settings().ASYNC_MAX_WORKERS == 2
+    assert get_settings().ASYNC_MAX_WORKERS == 7
+    monkeypatch.setenv(f"{PREFIX}ASYNC_MAX_WORKERS", "none")
+    with pytest.raises(ConfigurationError, match="ASYNC_MAX_WORKERS='none'"):
+        get_settings()
 
 
 def test_who_asked_is_told_of_changes(monkeypatch):
