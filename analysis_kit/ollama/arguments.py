@@ -50,7 +50,7 @@ def options_of(value: object) -> dict[str, Any]:
         near = (
             [_OTHER_WORDS[name]]
             if name in _OTHER_WORDS
-            else difflib.get_close_matches(name, _OPTIONS, 1, 0.8)
+            else difflib.get_close_matches(str(name), _OPTIONS, 1, 0.8)
         )
         if near and name not in _OPTIONS:
             raise ConfigurationError(

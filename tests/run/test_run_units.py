@@ -145,6 +145,8 @@ def test_a_dataframe_gives_a_unit_a_row_with_the_kept_columns():
     [
         ({}, "needs text=, the column that holds the text; it has call, body"),
         ({"text": "words"}, r"no column 'words' \(text=\); it has call, body"),
+        ({"text": 0}, r"no column 0 \(text=\); it has call, body"),
+        ({"text": "twice"}, r"has several columns 'twice' \(text=\)"),
         ({"text": "body", "id": "ticker"}, r"no column 'ticker' \(id=\); it has call, body"),
         ({"text": "body", "keep": ["call", "date"]}, r"no column 'date' \(keep=\); it has call, body"),
         (
@@ -156,6 +158,8 @@ def test_a_dataframe_gives_a_unit_a_row_with_the_kept_columns():
 def test_a_dataframe_without_the_named_column_is_refused_with_those_it_has(how, said):
     """The sentence names the column, the argument, and the columns there are; nothing is analysed."""
     data = pd.DataFrame({"call": ["x"], "body": ["We grew."]})
+    if how.get("text") == "twice":
+        data = pd.DataFrame([["We grew.", "We fell."]], columns=["twice", "twice"])
     if "label" in how.get("keep", ()):
         data["label"] = "positive"
     with pytest.raises(ConfigurationError, match=said):
