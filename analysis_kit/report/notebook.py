@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import html
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping
 from importlib.resources import files
@@ -54,7 +55,9 @@ def with_parameters(notebook: Any, parameters: Mapping[str, Any]) -> Any:
     )
 
 
-def execute(notebook: Any, *, folder: Path, timeout_s: float, on_cell: Callable[[int, int], None]) -> None:
+def execute(
+    notebook: Any, *, folder: Path, timeout_s: float | None, on_cell: Callable[[int, int], None]
+) -> None:
     """Run every cell in a fresh kernel, started with ``sys.executable`` and never by a kernelspec found on the machine.
 
     It runs a loop of its own, so it must be called from a thread that has none running.
@@ -65,7 +68,7 @@ def execute(notebook: Any, *, folder: Path, timeout_s: float, on_cell: Callable[
         Changed in place.
     folder : Path
         Where the kernel works.
-    timeout_s : float
+    timeout_s : float or None
         The longest a cell may take.
     on_cell : callable
         Called with the number of cells done, and of all.
@@ -103,7 +106,7 @@ def execute(notebook: Any, *, folder: Path, timeout_s: float, on_cell: Callable[
     client = nbclient.NotebookClient(
         notebook,
         km=kernels,
-        timeout=timeout_s,
+        timeout=None if timeout_s is None else math.ceil(timeout_s),  # it takes whole seconds
         resources={"metadata": {"path": str(folder)}},
         on_cell_executed=count,
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis_kit._optional import require
+from analysis_kit.engine.arguments import checked_seconds
 from analysis_kit.engine.loop import run_async
 from analysis_kit.errors import ReportError
 from analysis_kit.report.notebook import execute, read_notebook, to_html, with_parameters
@@ -39,7 +40,7 @@ def render_report(
     options: Mapping[str, Any] | None = None,
     hosts: str | Sequence[str] | None = None,
     max_workers: int | None = None,
-    timeout_s: float = 600.0,
+    timeout_s: float | None = 600.0,
     progress: Progress | None = None,
 ) -> Path:
     """Write a report of ``data`` as one HTML file that needs no network, no kernel and no script.
@@ -56,8 +57,8 @@ def render_report(
         Default: the name of the call.
     analyzers, by, text, id, keep, model, options, hosts, max_workers
         As for `analyze`; ``by`` is sections and speakers.
-    timeout_s : float, default 600
-        The longest a cell of the template may take, in seconds.
+    timeout_s : float or None, default 600
+        The longest a cell of the template may take, in seconds; None for no limit.
     progress : callable, optional
         Called with the step's name, what is done of it and how much there is.
 
@@ -80,6 +81,7 @@ def render_report(
     PosixPath('report.html')
     """
     target = Path(out)
+    limit_s = checked_seconds("timeout_s", timeout_s)
     tell = progress or (lambda _step, _done, _total: None)
     require("nbconvert", extra="report", purpose="a report")
     notebook = read_notebook(None if template is None else Path(template))
@@ -116,7 +118,7 @@ def render_report(
                 lambda: execute(
                     notebook,
                     folder=Path(folder),
-                    timeout_s=timeout_s,
+                    timeout_s=limit_s,
                     on_cell=lambda done, total: tell("report", done, total),
                 )
             )

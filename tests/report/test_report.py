@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 import analysis_kit as ak
-from analysis_kit.errors import ReportError
+from analysis_kit.errors import ConfigurationError, ReportError
 
 EVIL_MARKS = ("{{ 7*7 }}", "{% raw %}", "{# no #}", "<script>window.ran=1</script>", "onerror=window.ran=2")
 TEXTS = {"good": "Revenue grew 12% and margins expanded.", "bad": "Orders fell and we cut our guidance."}
@@ -253,6 +253,17 @@ def test_a_cell_that_fails_is_named_and_its_notebook_kept_beside_no_report(run, 
     assert "\n" not in str(caught.value)
     assert out.read_text() == "earlier"
     assert names_in(tmp_path) == ["bad.ipynb", "out.failed.ipynb", "out.html"]
+
+
+def test_a_limit_may_be_any_number_of_seconds_or_none(run, tmp_path):
+    """Half seconds and no limit both serve; what is no time is refused before anything runs."""
+    template = tmp_path / "own.ipynb"
+    template.write_text(notebook("print('mine')"))
+    for limit_s in (30.5, None):
+        page = ak.render_report(run, tmp_path / "out.html", template=template, timeout_s=limit_s)
+        assert "mine" in page.read_text()
+    with pytest.raises(ConfigurationError, match="timeout_s=-1 must be a number above 0"):
+        ak.render_report(run, tmp_path / "out.html", template=template, timeout_s=-1)
 
 
 @pytest.mark.parametrize(

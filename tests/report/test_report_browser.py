@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shutil
 
+import nbformat
 import pytest
+
+import analysis_kit as ak
 
 pytestmark = pytest.mark.browser
 
@@ -20,8 +23,24 @@ FLAGS = [
 
 
 @pytest.fixture(scope="module")
-def opened(hostile_page):
+def wide_page(tmp_path_factory):
+    """Write the report of a template of one's own that shows a wide DataFrame."""
+    folder = tmp_path_factory.mktemp("wide")
+    notebook = nbformat.v4.new_notebook()
+    cell = (
+        "import pandas as pd\npd.DataFrame([{f'a.rather_long_name_{n}': 'section' for n in range(12)}] * 11)"
+    )
+    notebook.cells = [nbformat.v4.new_code_cell(cell)]
+    nbformat.write(notebook, folder / "own.ipynb")
+    return ak.render_report(
+        {"a": "We grew."}, folder / "own.html", analyzers="tone", template=folder / "own.ipynb"
+    )
+
+
+@pytest.fixture(scope="module")
+def opened(hostile_page, wide_page):
     """Open the page of the call that tries everything; return the tab with what it asked for and complained of."""
+    del wide_page  # only written before the browser's own loop runs
     from playwright.sync_api import sync_playwright
 
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
@@ -97,4 +116,16 @@ def test_the_page_does_not_run_out_of_a_narrow_window(opened):
     tab.set_viewport_size({"width": 420, "height": 900})
     wide = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     tab.set_viewport_size({"width": 1200, "height": 900})
+    assert wide <= 1
+
+
+def test_a_wide_dataframe_of_an_own_template_is_scrolled_and_its_words_whole(opened, wide_page):
+    """A table of pandas' own keeps each cell on one line, within a page that does not get wider."""
+    tab = opened[0].context.browser.new_page()
+    tab.goto(wide_page.as_uri())
+    heights = tab.eval_on_selector_all(".dataframe tbody tr", "rows => rows.map(row => row.clientHeight)")
+    wide = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    tab.close()
+    assert len(heights) == 11
+    assert max(heights) < 40
     assert wide <= 1
