@@ -57,13 +57,13 @@ _DATE = re.compile(
     re.IGNORECASE,
 )
 _KEY = re.compile(
-    r"(company(?: name)?|ticker(?: symbol)?|symbol|(?:fiscal )?(?:quarter|period)|(?:call |event )?(?:date|time)"
+    r"(company(?: name)?|ticker(?: symbol)?|symbol|(?:fiscal )?(?:quarter|period)|(?:call |event )?(?:date(?:/time)?|time)"
     r"|event|title|duration|source|exchange|currency|copyright|language|location)\s*:\s*(.*)",
     re.IGNORECASE,
 )
 _ABOUT = re.compile(
     r"\b(?:earnings|conference|results|investor)\b.*\bcall\b|\bresults\b.*\b20\d\d\b|\btranscript\b|\bwebcast\b|\bcontents\b"
-    r"|\d\s*[ap]\.?m\b",
+    r"|\bstreetevents\b|\d\s*[ap]\.?m\b",
     re.IGNORECASE,
 )
 _SPEECH = re.compile(r"\b(?:I|we|our|us|you|your|my|is|are|was|were|will|thank|welcome)\b", re.IGNORECASE)
@@ -192,7 +192,7 @@ def read_line(line: str) -> Facts | None:
 
 
 def company_in(line: str) -> str | None:
-    """Return the company that a title line opens with, None if it opens with something else.
+    """Return the company that a title line opens with, perhaps after the quarter; None if it opens with something else.
 
     Examples
     --------

@@ -34,7 +34,9 @@ _PEOPLE_WORD = re.compile(
     "participants|executives|representatives|team|analysts|presenters|speakers|panelists|attendees",
     re.IGNORECASE,
 )
-_RULE = re.compile(r"[-=_*~#\u2013\u2014](?:\s*[-=_*~#\u2013\u2014]){2,}|\.(?:\s*\.){9,}")
+_RULE = re.compile(r"[-=_*~#\u2013\u2014](?:\s*[-=_*~#\u2013\u2014]){2,}")
+#: Three dots are an ellipsis; a line of many parts speeches, and underlines nothing.
+_DOTTED = re.compile(r"\.(?:\s*\.){9,}")
 _FRAME = re.compile(r"^[\[(#*_=\-\u2013\u2014\s]+|[\])#*_=\-\u2013\u2014\s:]+$")
 _MARKDOWN = re.compile(r"#{1,6}\s+(\S.*?)\s*#*")
 _SMALL = {
@@ -69,8 +71,8 @@ _INNER_END = re.compile(r"[.!?;]\s")
 
 
 def is_rule(line: str) -> bool:
-    """Tell whether a line is drawn and not written (``-----``, ``.....`` of ten dots or more)."""
-    return bool(_RULE.fullmatch(line))
+    """Tell whether a line is drawn and not written (``-----``, ``..........``)."""
+    return bool(_RULE.fullmatch(line) or _DOTTED.fullmatch(line))
 
 
 def part_of(text: str) -> Part:
@@ -138,7 +140,7 @@ def own_heading(lines: Sequence[str], index: int, *, label_follows: bool, in_fro
     # A rule right above a label belongs to the label.
     underlined = (
         index + 1 < len(lines)
-        and is_rule(lines[index + 1])
+        and _RULE.fullmatch(lines[index + 1])
         and not (label_follows and index + 2 < len(lines) and lines[index + 2])
     )
     if markdown or (before and underlined):

@@ -273,3 +273,34 @@ def test_T2_a_line_that_recurs_inside_speech_is_still_speech():
     call = parse_transcript(text)
 
     assert list(call.speakers) == ["Nora Whitlock", "Victor Amadi"]
+
+
+def test_dotted_lines_part_speeches_and_say_nothing():
+    """A line of dots is drawn, as some services draw it between speeches; three dots are still an ellipsis."""
+    line = "." * 120
+    call = parse_transcript(
+        "\n".join(
+            [
+                *("Fernhill Foods (FNH)", "Q3 2025 Earnings Call", "", "OTHER PARTICIPANTS", "", "Tom Ek"),
+                *("Analyst, Harbor Lane", "", line, "", "Operator: Welcome.", line, "", "Jane Doe"),
+                *("Chief Executive Officer, Fernhill Foods", "", "We grew", "...", line, "", "Tom Ek"),
+                *("Analyst, Harbor Lane", "", "By how much?", line),
+            ]
+        )
+    )
+    assert [(turn.speaker, turn.text) for turn in call.turns] == [
+        ("Operator", "Welcome."),
+        ("Jane Doe", "We grew\n..."),
+        ("Tom Ek", "By how much?"),
+    ]
+    assert list(call.sections) == ["Prepared remarks", "Q&A 1: Tom Ek"]
+
+
+def test_the_company_may_stand_behind_the_quarter():
+    """A title such as "Q2 2024 Acme Corp Earnings Call" names the company, under a line that names the service."""
+    call = parse_transcript(
+        "REFINITIV STREETEVENTS\nEDITED TRANSCRIPT\nQ2 2024 Acme Corp Earnings Call\n\n"
+        "EVENT DATE/TIME: JULY 25, 2024 / 12:30PM GMT\n\nPRESENTATION\n\nJane Doe -- CEO\n\nWe grew."
+    )
+    assert (call.company, call.quarter, str(call.date)) == ("Acme Corp", "Q2 2024", "2024-07-25")
+    assert parse_transcript("Q2 2024 Earnings Call\n\nJane Doe -- CEO\n\nWe grew.").company is None
