@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -19,6 +20,9 @@ from analysis_kit.results import Row
 #: One push of the widgets' state per tick; also what lets an idle loop notice an interrupt soon.
 TICK_S = 0.2
 _ROWS_IN_TWIN = 30
+#: The time left goes by the pace of the later half of the time so far, once so many rows have ended in it and so many
+#: seconds have passed: rows that were in the cache end at once, at the beginning, and say nothing on the others.
+FEWEST, SOONEST_S = 4, 5.0
 ENDED = ("done", "cached", "failed", "cancelled")
 
 
@@ -101,6 +105,7 @@ class Dashboard:
         self._said: Any = None
         self._button: Any = None
         self._cancelling = False
+        self._seen: deque[tuple[float, int]] = deque()  # after how many seconds how many rows had ended
 
     # -- what it says ---------------------------------------------------------------------------------------------
 
@@ -112,6 +117,17 @@ class Dashboard:
 
     def _elapsed_s(self) -> float:
         return self._took_s if self._took_s is not None else time.monotonic() - self._began
+
+    def _left(self, ended: int, total: int) -> str:
+        """Return how long it will go on, in words; nothing where that cannot be told yet."""
+        now, seen = self._elapsed_s(), self._seen
+        seen.append((now, ended))
+        while len(seen) > 1 and seen[1][0] <= now / 2:
+            seen.popleft()
+        then, before = seen[0]
+        if ended >= total or ended - before < FEWEST or now < SOONEST_S:
+            return ""
+        return f", about {_span((total - ended) * (now - then) / (ended - before))} left"
 
     def __str__(self) -> str:
         ended, total, said = self._progress()
@@ -159,7 +175,7 @@ class Dashboard:
         with self._bar.hold_sync():
             self._bar.max, self._bar.value = max(total, 1), ended
         word = "cancelling; " if self._cancelling else ""
-        self._said.value = f"{word}{_html.escape(self)}, {self._elapsed_s():.0f} s"
+        self._said.value = f"{word}{_html.escape(self)}, {_span(self._elapsed_s())}{self._left(ended, total)}"
 
     def finish(self) -> None:
         """Replace the widgets by the static twin, which needs no kernel and survives in a saved notebook."""
@@ -200,6 +216,13 @@ class Dashboard:
             with contextlib.suppress(asyncio.CancelledError):
                 await ticker
         self.finish()
+
+
+def _span(seconds: float) -> str:
+    """Return a time as a person says it: ``"40 s"``, ``"12 min"``, ``"3.5 h"``."""
+    if seconds < 99.5:  # noqa: PLR2004 - 100 s
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def explorer(items: Sequence[tuple[Row, str]]) -> Any:

@@ -7,6 +7,7 @@ import json
 import sys
 import threading
 import warnings
+from types import SimpleNamespace
 
 import ipywidgets
 import pytest
@@ -73,6 +74,30 @@ def test_the_widgets_follow_the_counts(handle):
     board.show()
     board.finish()
     assert len(handle.shown) == 1
+
+
+def test_the_time_left_goes_by_the_latest_pace(handle, monkeypatch):
+    """A thousand rows from the cache in the first second do not promise that the rest is done in the next."""
+    now = [100.0]
+    monkeypatch.setattr("analysis_kit.dashboard.time", SimpleNamespace(monotonic=lambda: now[0]))
+    work = Work(done=0, not_started=1300)
+    board = Dashboard(work)
+    board.show()
+
+    def at(second, done):
+        now[0] = 100.0 + second
+        work.said = {"done": done, "not started": 1300 - done}
+        board.refresh()
+        return board._said.value
+
+    assert "left" not in at(1, 1000)
+    assert "left" not in at(1.5, 1001)
+    for second in range(2, 60):
+        text = at(second, 1000 + second)
+        assert "left" not in text or " min left" in text
+    assert text.endswith("59 s, about 4 min left")  # 241 rows at one a second
+    assert at(6000, 1059).endswith("1.7 h")  # none has ended for long
+    board.finish()
 
 
 def test_a_click_on_cancel_cancels_and_says_so(handle):
