@@ -102,7 +102,8 @@ class Faults:
         hint = ""
         if status == _UNAUTHORIZED:
             place = self.words(str(fields.get("signin_url") or ""))
-            hint = f"; {f'sign in at {place} or ' if place else ''}give the key of this host as api_key="
+            hint = f"; {f'sign in at {place} or ' if place else ''}give the key of this host as api_key= of the client, or of the pool "
+            hint += "(for a run: pool=OllamaConnectionPool(hosts=..., api_key=...))"
         elif status == _FORBIDDEN and not words:
             hint = "; the server does not take requests from here"
         elif status in _REDIRECTS:

@@ -17,6 +17,7 @@ from analysis_kit.engine.arguments import (
 from analysis_kit.engine.engine import AsyncAnalysisEngine
 from analysis_kit.errors import ConfigurationError
 from analysis_kit.ollama.arguments import options_of
+from analysis_kit.ollama.host import resolve_hosts
 from analysis_kit.ollama.pool import OllamaConnectionPool
 from analysis_kit.run.analysis import AnalysisRun
 from analysis_kit.run.plan import RunConfig, named_analyzers
@@ -108,6 +109,10 @@ def analyze(
         raise ConfigurationError(f"engine={engine!r} is no AsyncAnalysisEngine.")
     if pool is not None and not hasattr(pool, "get_connection"):
         raise ConfigurationError(f"pool={pool!r} is no OllamaConnectionPool.")
+    if pool is not None and hosts is not None and set(resolve_hosts(hosts)) != set(pool.hosts):
+        raise ConfigurationError(
+            f"hosts={hosts!r} and the pool's {', '.join(pool.hosts)} differ; give one of them."
+        )
     units = units_of(data, by=by, text=text, id=id, keep=keep, mask_entities=mask_entities)
     config = RunConfig(
         analyzers=None if analyzers is None else tuple(named_analyzers(analyzers)),

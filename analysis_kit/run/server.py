@@ -20,6 +20,8 @@ ENOUGH_REQUESTS = 6
 BUSY_SHARE = 0.75
 #: A server that works on fewer than this on average has idle time, so its slots are not what holds it back.
 MOSTLY_WORKING = 0.6
+#: A server that is given fewer requests at once than this on average is given one at a time.
+SEVERAL = 1.5
 
 
 def pool_for(hosts: Sequence[str] | None, *, workers: int) -> OllamaConnectionPool:
@@ -76,10 +78,10 @@ def _parallel_notice(
     spans = sorted((start, end) for start, end, _, _ in requests)
     covered = _covered(spans)
     at_once, given = (sum(each[part] for each in requests) / covered for part in (2, 3))
-    if at_once < MOSTLY_WORKING:
-        return None  # the server was idle most of the time: what took long was elsewhere, and says nothing on its slots
+    if at_once < MOSTLY_WORKING or given < SEVERAL:
+        return None  # idle most of the time, or given one request at a time: both say nothing on its slots
     server = host or "The server"
-    if given < 1.5 or at_once >= BUSY_SHARE * given:  # noqa: PLR2004 - one request at a time shows nothing
+    if at_once >= BUSY_SHARE * given:
         return f"{server} worked on {at_once:.1f} requests at once of the {given:.1f} it had."
     slots, workers = max(1, round(at_once)), _most_at_once(spans)
     # fewer workers would be too few for the other servers

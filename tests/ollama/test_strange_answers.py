@@ -267,7 +267,13 @@ def test_a_thought_alone_is_no_answer(fake, client):
         (500, "\n\n  plain\nwords ", {}, "plain words", True),
         (400, {"error": '"fake" does not support thinking'}, {}, "does not support thinking", False),
         (400, {"error": "the input length exceeds the context length"}, {}, "exceeds the context", False),
-        (401, {"error": "unauthorized"}, {}, "give the key of this host as api_key=", False),
+        (
+            401,
+            {"error": "unauthorized"},
+            {},
+            "for a run: pool=OllamaConnectionPool(hosts=..., api_key=...)",
+            False,
+        ),
         (
             401,
             {"error": "unauthorized", "signin_url": "https://o/x?n=1"},

@@ -521,6 +521,12 @@ def test_a_server_with_room_for_all_is_said_without_advice():
     assert "OLLAMA_NUM_PARALLEL" not in notice
 
 
+def test_a_server_that_is_given_one_request_at_a_time_is_not_spoken_of():
+    """One worker shows nothing of what the server could do at once."""
+    with FakeOllama(slots=4, answer=lambda _request: ANSWER, delay_s=0.05) as fake:
+        assert run_of(TEXTS, hosts=fake.url, max_workers=1, cache=False).notices == []
+
+
 def test_several_servers_are_each_said_with_what_to_set_there():
     """One slot each: every server's own number, and no advice on workers, who serve all of them."""
     texts = {f"unit {number}": f"Margin {number} rose." for number in range(24)}

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import analysis_kit as ak
+from analysis_kit import OllamaConnectionPool
 from analysis_kit.errors import ConfigurationError, TranscriptError
 from analysis_kit.run.plan import named_analyzers
 from analysis_kit.run.units import transcripts_of, units_of
@@ -319,6 +320,15 @@ def test_options_that_cannot_work_are_refused_at_once(how):
     """The option is named with what it may be, before anything runs."""
     with pytest.raises(ConfigurationError, match=next(iter(how))):
         ak.analyze({"a": "We grew."}, ["tone"], **how)
+
+
+def test_hosts_and_a_pool_are_not_both_given():
+    """Texts go to no other server than the one that was named."""
+    with (
+        OllamaConnectionPool(hosts="127.0.0.1:9") as pool,
+        pytest.raises(ConfigurationError, match="give one of them"),
+    ):
+        ak.analyze({"a": "We grew."}, ["tone"], hosts="127.0.0.1:10", pool=pool)
 
 
 def test_options_of_later_servers_pass():
