@@ -1,9 +1,14 @@
-"""Which names code reads, and which it changes while it works: a count, a list of what it has seen."""
+"""Which names code reads, and which it changes while it works: a count, a list of what it has seen.
+
+Only what surely is the analyzer's own, or a variable, counts as changed. Where that cannot be seen, the name stays in
+the key: to ask once more is no harm, and to hand out what was answered under another setting is.
+"""
 
 from __future__ import annotations
 
 import dis
 import functools
+import itertools
 from types import CodeType, FunctionType
 
 _ATTRIBUTES = {"LOAD_ATTR", "LOAD_METHOD"}
@@ -77,11 +82,13 @@ def _seen(code: CodeType) -> _Seen:
             if step.starts_line:
                 line.clear()
             if step.opname in _SETS:
-                seen.changed.add(step.argval)
+                seen.changed |= (
+                    {step.argval} if "ATTR" not in step.opname or _is_own(_owner(line), part) else set()
+                )
             elif step.opname in _ATTRIBUTES and step.argval in _CHANGES:
-                seen.changed |= _named(line[-1:])
+                seen.changed |= _named(line[-1:], line[-2:-1], part)
             elif step.opname in _INDEXED:
-                seen.changed |= _indexed(line)
+                seen.changed |= _indexed(line, part)
             if step.opname in {"LOAD_GLOBAL", "LOAD_NAME"}:
                 seen.globals.add(step.argval)
             elif step.opname in _ATTRIBUTES:
@@ -90,15 +97,31 @@ def _seen(code: CodeType) -> _Seen:
     return seen
 
 
-def _named(steps: list[dis.Instruction]) -> set[str]:
-    return {step.argval for step in steps if step.opname in _ATTRIBUTES | _VARIABLES}
+def _owner(line: list[dis.Instruction]) -> list[dis.Instruction]:
+    """Return what loaded that of which an attribute is set: the step before, or the first where it is added to."""
+    loads = [step for step in line if step.opname.startswith("LOAD_")]
+    return loads[-1:] if line[-1:] == loads[-1:] else loads[:1]
 
 
-def _indexed(line: list[dis.Instruction]) -> set[str]:
-    """Return what an item was set in, by the steps before: it is loaded right before a plain key, else any of the line."""
-    if line and "LOAD_FAST_LOAD_FAST" in line[-1].opname:  # both were local
-        return set()
-    owner = line[-2:-1]
-    if owner and owner[0].opname.startswith("LOAD_") and line[-1].opname.startswith("LOAD_"):
-        return _named(owner)
-    return _named(line)
+def _is_own(owner: list[dis.Instruction], code: CodeType) -> bool:
+    """Tell whether a variable around is loaded, such as a class, or the first argument, which is the analyzer."""
+    first = any(step.argval in code.co_varnames[:1] for step in owner)
+    return first or any(step.opname in _VARIABLES for step in owner)
+
+
+def _named(steps: list[dis.Instruction], owner: list[dis.Instruction], code: CodeType) -> set[str]:
+    """Return the variable, or the attribute of the analyzer, that ``steps`` load."""
+    return {
+        step.argval
+        for step in steps
+        if step.opname in _VARIABLES or (step.opname in _ATTRIBUTES and _is_own(owner, code))
+    }
+
+
+def _indexed(line: list[dis.Instruction], code: CodeType) -> set[str]:
+    """Return what an item was set in: it is loaded right before a plain key, or is the only thing that the line loads."""
+    if [step.opname.startswith("LOAD_") for step in line[-2:]] == [True, True]:
+        return _named(line[-2:-1], line[-3:-2], code)
+    found = [_named([step], [before], code) for before, step in itertools.pairwise([*line[:1], *line])]
+    names = set().union(*found)
+    return names if len(names) == 1 else set()

@@ -308,6 +308,36 @@ def test_K1_what_an_answer_changes_is_not_in_the_key(parts, kind):
     assert noted() == (2, 2)
 
 
+def test_K1_a_setting_is_in_the_key_whatever_of_its_name_an_answer_sets_elsewhere(parts):
+    """Only the analyzer's own notes are left out: another object's attribute of a name, or a line that reads it, hides none."""
+
+    class Said:
+        label, words = "", ()
+
+    class Own(BaseAnalyzer):
+        def __init__(self):
+            self.label, self.words, self.weight, self.table = "a", ["up"], 1, {}
+
+        def ask(self, text):
+            said = Said()
+            said.label = self.label
+            said.words = []
+            said.words.append(self.words[0])
+            self.table[text.lower()] = self.weight
+            return {"said": [said.label, *said.words, self.weight]}
+
+    analyzer = Own()
+    analyzer.cache, analyzer.monitor = parts
+    for name, value, said in [
+        ("label", "b", ["b", "up", 1]),
+        ("words", ["down"], ["b", "down", 1]),
+        ("weight", 2, ["b", "down", 2]),
+    ]:
+        analyzer.analyze("Text.")
+        setattr(analyzer, name, value)
+        assert analyzer.analyze("Text.").values["said"] == said
+
+
 def test_K1_an_attribute_set_later_is_in_the_key(parts):
     """A setting changed by hand or by a method that is no part of an answer asks anew, also where it is changed in place."""
 
