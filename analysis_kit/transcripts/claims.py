@@ -191,7 +191,10 @@ def _certainty(
     if (title and is_title(title)) or is_research_house(house):
         return Certainty.SURE
     if separator and style == "line" and separator != "-":
-        return Certainty.KNOWN_ONLY if likely and house else None
+        # "Tom Ek (Harbor Lane)" is hardly said by itself twice; "Berlin, Germany" may be
+        return (
+            (Certainty.RECURRING if separator == "(" else Certainty.KNOWN_ONLY) if likely and house else None
+        )
     if separator or style == "colon":
         likely = likely and title is None
         recurs = separator or is_full_name(name)

@@ -198,7 +198,7 @@ def role_of(title: str | None, affiliation: str | None = None) -> Role:
 
 
 def split_person(head: str) -> tuple[str, str, list[str]]:
-    """Split a label's head into name, separator ("-" for any dash, ",", "(", "") and the parts behind it.
+    """Split a label's head into name, separator ("-" for any dash or bar, ",", "(", "") and the parts behind it.
 
     Examples
     --------
@@ -210,7 +210,7 @@ def split_person(head: str) -> tuple[str, str, list[str]]:
     if not found:
         return head.strip(), "", []
     mark = found.group().strip()
-    kind = "-" if mark[0] in "-\u2013\u2014\u2015" else "(" if mark in "([" else ","
+    kind = "-" if mark[0] in "-\u2013\u2014\u2015|" else "(" if mark in "([" else ","
     rest = head[found.end() :].rstrip(" )]" if kind == "(" else " ")
     return head[: found.start()].strip(), kind, split_dashes(rest)
 

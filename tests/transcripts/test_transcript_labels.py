@@ -229,3 +229,27 @@ def test_the_speakers_of_a_diarisation_are_labels(label):
     )
     assert [turn.text for turn in call.turns] == ["We grew.", "By how much?"]
     assert len(call.speakers) == 2
+
+
+def test_a_bar_parts_name_and_house_as_a_dash_does():
+    """A line of its own such as "Tom Ek | UBS" is a label, and not the end of the speech before it."""
+    call = parse_transcript("Jane Doe | CEO\n\nWe grew.\n\nTom Ek | UBS\n\nBy how much?")
+    assert [(turn.speaker, turn.text) for turn in call.turns] == [
+        ("Jane Doe", "We grew."),
+        ("Tom Ek", "By how much?"),
+    ]
+    assert call.people["Tom Ek"].affiliation == "UBS"
+
+
+def test_a_name_with_a_house_in_parentheses_is_a_label_where_it_recurs():
+    """Said by itself once it may be a place that was opened; said twice it is who speaks."""
+    call = parse_transcript(
+        "Jane Doe (CEO)\n\nWe opened\n\nFernhill Mitte (Berlin)\n\nTom Ek (Harbor Lane)\n\nHow was it?\n\n"
+        "Jane Doe (CEO)\n\nGood.\n\nTom Ek (Harbor Lane)\n\nThanks."
+    )
+    assert [(turn.speaker, turn.text) for turn in call.turns] == [
+        ("Jane Doe", "We opened\n\nFernhill Mitte (Berlin)"),
+        ("Tom Ek", "How was it?"),
+        ("Jane Doe", "Good."),
+        ("Tom Ek", "Thanks."),
+    ]
