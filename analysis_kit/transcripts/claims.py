@@ -205,7 +205,7 @@ def _certainty(
 def _without_frame(head: str) -> tuple[str, bool]:
     """Return a head without Markdown, time stamps and numbers in brackets, and whether it had a stamp or number."""
     lead = _LEAD.match(head)
-    head = head[lead.end() :] if lead else head
+    head = (head[lead.end() :] if lead else head).replace("**", "")  # "**Ada Byrne** (CEO)"
     stamped = False
     while tail := _TAIL.search(head):
         stamped = stamped or tail.group().strip(" *_") != ""

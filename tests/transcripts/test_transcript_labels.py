@@ -253,3 +253,16 @@ def test_a_name_with_a_house_in_parentheses_is_a_label_where_it_recurs():
         ("Jane Doe", "Good."),
         ("Tom Ek", "Thanks."),
     ]
+
+
+@pytest.mark.parametrize("label", ["**{}** (CEO)", "**{}** -- CEO", "**{} (CEO)**", "**{}** | CEO"])
+def test_a_name_in_bold_is_a_name(label):
+    """Markdown around the name alone, or around the whole label, is neither name nor title."""
+    call = parse_transcript(
+        f"{label.format('Jane Doe')}\n\nWe grew by **5%**.\n\n{label.format('Tom Ek')}\n\nIndeed."
+    )
+    assert [(turn.speaker, turn.text) for turn in call.turns] == [
+        ("Jane Doe", "We grew by **5%**."),
+        ("Tom Ek", "Indeed."),
+    ]
+    assert call.people["Tom Ek"].title == "CEO"
