@@ -44,9 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (AnalysisKitError, OSError) as exc:
         if options.debug:
             raise
-        told = str(exc).replace("hosts='embedded'", "--demo")  # as it is said here
-        print(f"analysis-kit: {told}", file=sys.stderr)
+        print(f"analysis-kit: {_said(exc)}", file=sys.stderr)
         return WRONG_USE
+
+
+def _said(sentence: object) -> str:
+    """Return a sentence of the kit with the demo model named as it is here."""
+    return str(sentence).replace("hosts='embedded'", "--demo")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -298,7 +302,7 @@ def _doctor(options: argparse.Namespace) -> int:
     from analysis_kit.doctor import checks
 
     for line in checks(hosts="embedded" if options.demo else options.hosts, model=options.model):
-        print(line)
+        print(_said(line))
     return OK
 
 

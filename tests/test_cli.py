@@ -242,6 +242,14 @@ def test_doctor_adds_up_the_servers(folder, capsys):
     assert "all servers: 3 requests at once. Set max_workers=3" in capsys.readouterr().out
 
 
+def test_doctor_names_the_demo_model_as_it_is_called_here(folder, capsys):
+    """What a notebook calls hosts='embedded' is an option of the command."""
+    assert main(["doctor", "--hosts", "127.0.0.1:9"]) == 0
+    out = capsys.readouterr().out
+    assert "or use --demo" in out
+    assert "embedded'" not in out
+
+
 # -- more of what can be wrong --------------------------------------------------------------------------------------------
 
 
