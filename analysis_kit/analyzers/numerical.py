@@ -241,13 +241,12 @@ def _metric(context: _Context, place: int, read: Sequence[_Read]) -> str | None:
         return _metric_of_pair(context, place, first, read) or before[-1][1]
     if before:
         return before[-1][1]
+    end = min(end, amount.last + _FAR)
     for at in range(amount.last, end - 1):
         if tokens[at].text == "," and tokens[at + 1].text == "and":
             end = at  # "improved to 94%, and inventory was": the next clause has its own number
             break
-    return next(
-        (name for at, _, name in context.metrics if amount.last <= at < min(end, amount.last + _FAR)), None
-    )
+    return next((name for at, _, name in context.metrics if amount.last <= at < end), None)
 
 
 def _metric_of_pair(context: _Context, place: int, first: int, read: Sequence[_Read]) -> str | None:
