@@ -18,7 +18,6 @@ from analysis_kit.errors import (
     ModelNotFoundError,
     OllamaError,
     OllamaUnreachableError,
-    StreamBrokenError,
 )
 from analysis_kit.ollama.adaptive import AdaptiveLimit
 from analysis_kit.ollama.client import OllamaClient, connectable
@@ -66,6 +65,7 @@ class Host:
         self._lock = threading.Lock()  # guards all figures but `out`
         self._probing = threading.Lock()  # held by the one caller who asks whether the host is back
         self._failures = 0  # in a row
+        self._lost = False  # whether it was said that it is away
         self._until = 0.0
         self._models: tuple[str, ...] | None = None
         self._loaded: tuple[str, ...] = ()
@@ -89,6 +89,7 @@ class Host:
         with self._lock:
             self.served += 1
             self._failures = 0
+            self._lost = False
             self._url = reply.host
             known = not math.isnan(self.service_s)
             self.service_s = (
@@ -105,9 +106,8 @@ class Host:
                 self._asked = -math.inf
                 return
             self.failed += 1
-            lost = (
-                self.up and self.served > 0 and isinstance(error, (OllamaUnreachableError, StreamBrokenError))
-            )
+            lost = isinstance(error, OllamaUnreachableError) and self.served > 0 and not self._lost
+            self._lost = self._lost or lost
             pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self._failures)
             self._failures += 1
             self._until = time.monotonic() + pause_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreads, hides nothing
@@ -138,6 +138,7 @@ class Host:
         else:
             with self._lock:
                 self._failures = 0
+                self._lost = False
                 self._asked = -math.inf  # it may have come back with other models
             return True
         finally:

@@ -244,6 +244,15 @@ def test_a_server_that_stays_away_is_waited_for_once(fake, monkeypatch, caplog):
     assert fake.url in said
 
 
+def test_a_server_that_breaks_off_once_is_not_called_lost(fake, caplog):
+    """One answer that is cut is asked for again, and the server is there: nothing is said; lost is who is away."""
+    fake.script("/api/generate", Play(text=ANSWER), Play(text=ANSWER, cut_at=300), *[Play(text=ANSWER)] * 5)
+    run = run_of(TEXTS, hosts=fake.url, max_workers=1, cache=False)
+    assert run.counts() == {"done": 6}
+    assert run.to_frame()["attempts"].tolist() == [1, 2, 1, 1, 1, 1]
+    assert not [each for each in caplog.records if "is lost now" in each.message]
+
+
 def test_a_request_that_moved_to_another_server_was_tried_twice(fake):
     """What two servers were asked in all is what the rows say they were tried."""
     with FakeOllama(slots=4, answer=lambda _request: ANSWER) as other:
