@@ -540,8 +540,8 @@ def test_several_servers_are_each_said_with_what_to_set_there():
     """One slot each: every server's own number, and no advice on workers, who serve all of them."""
     texts = {f"unit {number}": f"Margin {number} rose." for number in range(24)}
     with (
-        FakeOllama(answer=lambda _request: ANSWER, delay_s=0.03) as one,
-        FakeOllama(answer=lambda _request: ANSWER, delay_s=0.03) as two,
+        FakeOllama(answer=lambda _request: ANSWER, delay_s=0.08) as one,
+        FakeOllama(answer=lambda _request: ANSWER, delay_s=0.08) as two,
     ):
         run = run_of(texts, hosts=[one.url, two.url], max_workers=8, cache=False)
     said = {notice.split(" worked on ")[0]: notice for notice in run.notices if "requests at once" in notice}
