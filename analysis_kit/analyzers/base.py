@@ -128,7 +128,7 @@ class BaseAnalyzer:
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Note what the analyzer is made with, for two that are made with different values answer differently."""
         self = super().__new__(cls)
-        self._given = told([args, kwargs])
+        object.__setattr__(self, "_given", told([args, kwargs]))  # which a frozen dataclass does not hinder
         return self
 
     def __init__(self) -> None:

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import itertools
 import json
+import math
 import os
 import pickle
 import sysconfig
@@ -25,7 +26,9 @@ from analysis_kit.analyzers.touched import attributes_touched, variables
 
 _PLAIN = {type(None), bool, int, float, str}
 _CONTAINERS = (list, tuple, set, frozenset, dict)
-_MOST_ITEMS = 1000  # a larger global is data, too much to be told for each text
+_MOST_ITEMS = (
+    1000  # a larger global is data, too much to be told for each text; an attribute is told as a whole
+)
 _MOST_BYTES = 1 << 24  # as are larger objects: a model is known by being the same one
 _DATA = {"numpy", "pandas"}  # told anew each time, since their content may be changed in place
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -91,6 +94,9 @@ def _without_process(found: Any) -> Any:
 
 
 def _contents(value: Any, within: frozenset[int]) -> list[Any]:
+    if len(value) > _MOST_ITEMS:
+        with contextlib.suppress(Exception):  # many in one go, where all of them can be pickled
+            return [type(value).__name__, _digest(value, most=math.inf)]
     if isinstance(value, dict):
         pairs = ([told(key, within), told(each, within)] for key, each in value.items())
         return ["dict", *sorted(pairs, key=json.dumps)]
@@ -157,9 +163,9 @@ def _forget(number: int, _: object) -> None:
 class _Hash:
     """A file that keeps the hash of what is written, and takes no more than an object of some size."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: float) -> None:
         self.sum = hashlib.sha256()
-        self.left = _MOST_BYTES
+        self.left = most
 
     def write(self, data: Any) -> int:
         size = memoryview(data).nbytes
@@ -170,7 +176,7 @@ class _Hash:
         return size
 
 
-def _digest(value: object) -> str:
-    hashed = _Hash()
+def _digest(value: object, *, most: float = _MOST_BYTES) -> str:
+    hashed = _Hash(most)
     pickle.Pickler(hashed).dump(value)
     return hashed.sum.hexdigest()

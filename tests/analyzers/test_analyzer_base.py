@@ -167,6 +167,13 @@ def _made(figure):
         def number(self):
             return float(self.array.sum())
 
+    class Lexicon(Same):
+        def __init__(self, words):
+            self.words = words
+
+        def number(self):
+            return self.words["word 2500"]
+
     class Function(Same):
         def __init__(self, number):
             self.number = number
@@ -190,7 +197,8 @@ def _made(figure):
         def ask(self, text):
             return {"said": figure}
 
-    by_instance = [Private(figure), Array(array), Function(lambda: figure)]
+    words = {f"word {number}": 0.0 for number in range(5_000)} | {"word 2500": figure}
+    by_instance = [Private(figure), Array(array), Lexicon(words), Function(lambda: figure)]
     return [*by_instance, Attribute(), Default(), Helper(), Decorated()]
 
 
