@@ -260,7 +260,8 @@ class BaseAnalyzer:
             away = isinstance(exc, OllamaUnreachableError)
             if away and (patient or self._reached):
                 return True
-            self._reached |= not away
+            if not away:
+                self._note(reached=True)
             counted += 1
             return is_transient(exc) and counted < _ATTEMPTS
 
@@ -273,15 +274,18 @@ class BaseAnalyzer:
                     else call_with_retry(attempt, max_attempts=_ATTEMPTS_IN_ALL, retry_on=again)
                 )
         except OllamaUnreachableError:
-            self._reached = False
+            self._note(reached=False)
             raise
         except AnswerError as exc:
             exc.analyzer, exc.attempts = self.name, attempts
             exc.duration_s = time.perf_counter() - started
             raise
-        self._reached = True
+        self._note(reached=True)
         attempts += examined.attempts - 1  # where it moved to another host
         return replace(examined, attempts=attempts, duration_s=time.perf_counter() - started)
+
+    def _note(self, *, reached: bool) -> None:
+        object.__setattr__(self, "_reached", reached)  # a frozen dataclass may be an analyzer
 
     def _cached(self, key: str) -> Examined | None:
         data = self.cache.get_key(key)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Literal
 from unittest.mock import Mock
@@ -424,6 +424,19 @@ def test_what_is_no_text_is_refused(parts):
     """None and numbers are errors that name their type."""
     with pytest.raises(AnalysisError, match="NoneType"):
         _counting(parts).analyze(None)
+
+
+def test_a_frozen_dataclass_may_be_an_analyzer():
+    """Its fields are in the key, and nothing of ours is set where it lets nothing be set."""
+
+    @dataclass(frozen=True)
+    class Scaled(BaseAnalyzer):
+        factor: int
+
+        def ask(self, text):
+            return {"said": len(text) * self.factor}
+
+    assert [Scaled(factor).analyze("Frozen text.").values["said"] for factor in (1, 2)] == [12, 24]
 
 
 def test_an_analyzer_without_ask_says_what_to_write():
