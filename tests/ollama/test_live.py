@@ -204,8 +204,8 @@ def test_a_wrong_field_is_a_typed_error_that_is_not_repeated(client, host, field
 
 
 def test_an_unknown_option_is_passed_over(client):
-    """A misspelt option reaches the server, which says nothing."""
-    assert client.generate("Say hi.", options={**FEW, "temperatur": 1}).text
+    """An option of another name reaches the server, which says nothing."""
+    assert client.generate("Say hi.", options={**FEW, "own_invention": 1}).text
 
 
 def test_a_missing_model_is_known(client):
