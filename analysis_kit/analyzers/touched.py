@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dis
 import functools
-import itertools
 from types import CodeType, FunctionType
 
 _ATTRIBUTES = {"LOAD_ATTR", "LOAD_METHOD"}
@@ -99,14 +98,24 @@ def _seen(code: CodeType) -> _Seen:
 
 def _owner(line: list[dis.Instruction]) -> list[dis.Instruction]:
     """Return what loaded that of which an attribute is set: the step before, or the first where it is added to."""
-    loads = [step for step in line if step.opname.startswith("LOAD_")]
+    loads = _loads(line)
     return loads[-1:] if line[-1:] == loads[-1:] else loads[:1]
+
+
+def _loads(line: list[dis.Instruction]) -> list[dis.Instruction]:
+    return [step for step in line if step.opname.startswith("LOAD_")]
 
 
 def _is_own(owner: list[dis.Instruction], code: CodeType) -> bool:
     """Tell whether a variable around is loaded, such as a class, or the first argument, which is the analyzer."""
-    first = any(step.argval in code.co_varnames[:1] for step in owner)
-    return first or any(step.opname in _VARIABLES for step in owner)
+    for step in owner:
+        # from Python 3.13 on one step may load two locals
+        name = step.argval[-1] if isinstance(step.argval, tuple) else step.argval
+        if step.opname in _VARIABLES or (
+            step.opname.startswith("LOAD_FAST") and name in code.co_varnames[:1]
+        ):
+            return True
+    return False
 
 
 def _named(steps: list[dis.Instruction], owner: list[dis.Instruction], code: CodeType) -> set[str]:
@@ -119,9 +128,12 @@ def _named(steps: list[dis.Instruction], owner: list[dis.Instruction], code: Cod
 
 
 def _indexed(line: list[dis.Instruction], code: CodeType) -> set[str]:
-    """Return what an item was set in: it is loaded right before a plain key, or is the only thing that the line loads."""
-    if [step.opname.startswith("LOAD_") for step in line[-2:]] == [True, True]:
-        return _named(line[-2:-1], line[-3:-2], code)
-    found = [_named([step], [before], code) for before, step in itertools.pairwise([*line[:1], *line])]
-    names = set().union(*found)
-    return names if len(names) == 1 else set()
+    """Return what an item was set in: it is loaded right before a plain key, or first in the line if the item is added to."""
+    loads = _loads(line)
+    if {"COPY", "BINARY_SUBSCR"} <= {step.opname for step in line}:
+        return _named(loads[:1], [], code) or _named(loads[1:2], loads[:1], code)
+    if (
+        line[-2:] != loads[-2:] or "LOAD_FAST_LOAD_FAST" in line[-1].opname
+    ):  # no plain key; or both were local
+        return set()
+    return _named(line[-2:-1], line[-3:-2], code)

@@ -324,7 +324,7 @@ def test_K1_a_setting_is_in_the_key_whatever_of_its_name_an_answer_sets_elsewher
 
     class Own(BaseAnalyzer):
         def __init__(self):
-            self.label, self.words, self.weight, self.table = "a", ["up"], 1, {}
+            self.label, self.words, self.weight, self.limit, self.table = "a", ["up"], 1, 5, {}
 
         def ask(self, text):
             said = Said()
@@ -332,14 +332,18 @@ def test_K1_a_setting_is_in_the_key_whatever_of_its_name_an_answer_sets_elsewher
             said.words = []
             said.words.append(self.words[0])
             self.table[text.lower()] = self.weight
-            return {"said": [said.label, *said.words, self.weight]}
+            kept = {}
+            kept[text] = said.label
+            kept[text + "!"] = self.limit
+            return {"said": [*kept.values(), *said.words, self.weight]}
 
     analyzer = Own()
     analyzer.cache, analyzer.monitor = parts
     for name, value, said in [
-        ("label", "b", ["b", "up", 1]),
-        ("words", ["down"], ["b", "down", 1]),
-        ("weight", 2, ["b", "down", 2]),
+        ("label", "b", ["b", 5, "up", 1]),
+        ("words", ["down"], ["b", 5, "down", 1]),
+        ("weight", 2, ["b", 5, "down", 2]),
+        ("limit", 6, ["b", 6, "down", 2]),
     ]:
         analyzer.analyze("Text.")
         setattr(analyzer, name, value)

@@ -699,6 +699,7 @@ def test_missing_and_unknown_models(post, path, model, status, text):
         (b'{"a"}', "invalid character '}' after object key"),
         (b"{'a':1}", r"invalid character '\'' looking for beginning of object key string"),
         (b'{"a":1,}', "invalid character '}' looking for beginning of object key string"),
+        (b'{"a":[1, ]}', "invalid character ']' looking for beginning of value"),
         (b'{"a":[1,"]{"}', "invalid character '}' after array element"),
         (b'{"a":[1],"b":{} "c"', "invalid character '\"' after object key:value pair"),
         (b'{"a":"b\nc"}', r"invalid character '\n' in string literal"),

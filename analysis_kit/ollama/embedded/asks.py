@@ -303,6 +303,7 @@ def _no_constant(name: str) -> Any:
 #: What Python's decoder says first -> what Go's says after the character; all else is no beginning of a value.
 _GO_SYNTAX = {
     "Expecting property": "looking for beginning of object key string",
+    "Illegal trailing comma before end of object": "looking for beginning of object key string",  # from Python 3.13 on
     "Expecting ':'": "after object key",
     "Invalid control": "in string literal",
     "Invalid \\escape": "in string escape code",
@@ -310,7 +311,7 @@ _GO_SYNTAX = {
 
 
 def _go_syntax_error(text: str, exc: json.JSONDecodeError) -> str:
-    place = exc.pos + exc.msg.startswith("Invalid \\escape")
+    place = exc.pos + exc.msg.startswith(("Invalid \\escape", "Illegal trailing comma"))
     rest = text[place:].lstrip(" \t\r" if exc.msg.startswith("Invalid control") else None)
     if not rest or "Unterminated" in exc.msg:
         return "unexpected EOF"
