@@ -127,7 +127,8 @@ class BaseAnalyzer:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Note what the analyzer is made with, for two that are made with different values answer differently."""
-        self = super().__new__(cls)
+        make: Any = super().__new__
+        self: Self = make(cls) if make is object.__new__ else make(cls, *args, **kwargs)
         object.__setattr__(self, "_given", told([args, kwargs]))  # which a frozen dataclass does not hinder
         return self
 

@@ -2,7 +2,8 @@
 
 Code is told by what it does, with the constants and helpers of other cells that it reads; values by their content, since
 a ``repr`` leaves out the middle of an array, and holds addresses, which come again, and sets in an order of their own.
-What the code itself changes while it answers (a count of calls, a list of what was seen) tells nothing and is left out.
+What the code surely keeps notes in (a count of calls, a list of what was seen) is left out. What can be neither written
+nor named, such as a connection, is known by being the same object, and so in this process alone.
 """
 
 from __future__ import annotations
@@ -15,23 +16,25 @@ import json
 import math
 import os
 import pickle
+import sys
 import sysconfig
+import threading
 import uuid
 import weakref
 from collections.abc import Callable
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from analysis_kit.analyzers.touched import attributes_touched, variables
+from analysis_kit.analyzers.touched import attributes_noted, variables
 
 _PLAIN = {type(None), bool, int, float, str}
 _CONTAINERS = (list, tuple, set, frozenset, dict)
 _MOST_ITEMS = (
     1000  # a larger global is data, too much to be told for each text; an attribute is told as a whole
 )
-_MOST_BYTES = 1 << 24  # as are larger objects: a model is known by being the same one
-_DATA = {"numpy", "pandas"}  # told anew each time, since their content may be changed in place
+_MOST_BYTES = 1 << 24  # a larger object, such as a model, is known by being the same one
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_KIT = __name__.partition(".")[0]
 _WRAPPERS: dict[type, Callable[[Any], Any]] = {
     staticmethod: lambda value: value.__func__,
     classmethod: lambda value: value.__func__,
@@ -39,77 +42,106 @@ _WRAPPERS: dict[type, Callable[[Any], Any]] = {
     functools.cached_property: lambda value: value.func,
     functools.partial: lambda value: [value.func, value.args, value.keywords],
     MethodType: lambda value: [value.__func__, value.__self__],
-    CodeType: lambda value: [value.co_code.hex(), value.co_names, value.co_consts],
+    CodeType: lambda value: [
+        *(value.co_code.hex(), value.co_names, value.co_consts, value.co_flags, value.co_varnames),
+        *(value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount),
+    ],
 }
+
+#: id -> how it is told when it comes again, and what it is: held, so that no other thing has its id meanwhile.
+_Met = dict[int, tuple[str, Any]]
 
 _process = uuid.uuid4().hex  # keys with it are of this process alone
 _numbers = itertools.count()
-_met: dict[int, tuple[weakref.ref[Any], list[str]]] = {}
+_selves: dict[int, tuple[weakref.ref[Any], str]] = {}
+_lock = threading.Lock()  # guards _selves
 
 
-def told(value: object, _within: frozenset[int] = frozenset()) -> Any:
-    """Return ``value`` as JSON that differs where what an analyzer does with it may differ."""
+def told(value: object, _met_before: _Met | None = None) -> Any:
+    """Return ``value`` as JSON that differs where what an analyzer does with it may differ; what comes again is told once."""
     if type(value) in _PLAIN:
         return value
-    if id(value) in _within:
-        return "itself"
-    within = _within | {id(value)}
+    met = {} if _met_before is None else _met_before
+    if id(value) in met:
+        return met[id(value)][0]
     if isinstance(value, _CONTAINERS):
-        return _contents(value, within)
+        met[id(value)] = "itself", value
+        try:
+            return _contents(value, met)
+        finally:
+            del met[id(value)]
     for kind, parts in _WRAPPERS.items():
         if isinstance(value, kind):
-            return [kind.__name__, told(parts(value), within)]
+            return [kind.__name__, told(parts(value), met)]
+    if hasattr(value, "__wrapped__") and not isinstance(value, FunctionType):  # what functools.cache makes
+        return told(value.__wrapped__, met)
+    met[id(value)] = f"again {len(met)}", value
     if isinstance(value, FunctionType):
-        return _function(value, within)
+        return _function(value, met)
     if isinstance(value, (type, ModuleType)):
-        return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', value.__name__)}"
-    return _object(value)
+        name = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', value.__name__)}"
+        return [name, code_of(value, met)] if isinstance(value, type) and _is_own(value) else name
+    return _object(value, met)
 
 
-def code_of(thing: type) -> list[Any]:
-    """Return what a class and its bases say that are neither the kit's own nor pydantic's: methods, helpers, attributes."""
-    changed = attributes_touched(thing)
+def code_of(thing: type, _met_before: _Met | None = None) -> list[Any]:
+    """Return what a class and its bases say that are the user's own: methods, helpers, attributes."""
+    noted, met = attributes_noted(thing), {} if _met_before is None else _met_before
     return [
         [
-            [name, _without_process(told(value))]
+            [name, _without_process(told(value, met))]
             for name, value in sorted(vars(cls).items())
-            if (not name.startswith("__") and name not in changed) or isinstance(value, FunctionType)
+            if (not name.startswith("__") and name not in noted) or isinstance(value, FunctionType)
         ]
         for cls in thing.__mro__
-        if cls is not object and not cls.__module__.startswith(("analysis_kit.", "pydantic."))
+        if _is_own(cls)
     ]
 
 
 def state_of(analyzer: object) -> Any:
-    """Return the attributes of an analyzer, without the private ones and those that change while it answers."""
-    changed = attributes_touched(type(analyzer))
+    """Return the attributes of an analyzer, without the private ones and those in which it keeps notes as it answers."""
+    noted = attributes_noted(type(analyzer))
     public = {key: value for key, value in vars(analyzer).items() if not key.startswith("_")}
-    return told({key: value for key, value in public.items() if key not in changed})
+    return told({key: value for key, value in public.items() if key not in noted})
+
+
+def _is_own(thing: type | FunctionType) -> bool:
+    """Tell whether a class or function is of the user's own cells and modules, and not of a library or the kit."""
+    module = str(thing.__module__)
+    if module == "__main__":
+        return True
+    if module.partition(".")[0] in {_KIT, "builtins"} or module in sys.builtin_module_names:
+        return False
+    code = getattr(thing, "__code__", None)
+    place = code.co_filename if code else getattr(sys.modules.get(module), "__file__", None)
+    return not (place or "").startswith(_LIBRARIES)
 
 
 def _without_process(found: Any) -> Any:
-    """Return what stands for an attribute of a class: a lock in it is made anew with each class, and is no other one."""
+    """Return what stands for a part of the code, where that is an object that can only be known by being the same one.
+
+    A lock or a connection in a cell is made anew with the cell, in each process, and is no other one for that.
+    """
     here = isinstance(found, list) and str(found[-1]).startswith(_process)
     return found[0] if here else found
 
 
-def _contents(value: Any, within: frozenset[int]) -> list[Any]:
+def _contents(value: Any, met: _Met) -> list[Any]:
     if len(value) > _MOST_ITEMS:
         with contextlib.suppress(Exception):  # many in one go, where all of them can be pickled
             return [type(value).__name__, _digest(value, most=math.inf)]
     if isinstance(value, dict):
-        pairs = ([told(key, within), told(each, within)] for key, each in value.items())
-        return ["dict", *sorted(pairs, key=json.dumps)]
-    parts = [told(each, within) for each in value]
+        return ["dict", *([told(key, met), told(each, met)] for key, each in value.items())]
+    parts = [told(each, met) for each in value]
     if isinstance(value, (set, frozenset)):
         return ["set", *sorted(parts, key=json.dumps)]
     return [type(value).__name__, *parts]
 
 
-def _function(value: FunctionType, within: frozenset[int]) -> list[Any]:
-    own = told([value.__code__, value.__defaults__, value.__kwdefaults__], within)
-    beside = [each for each in _beside(value) if _is_constant(each) or isinstance(each, FunctionType)]
-    return ["function", own, told(beside, within), told(getattr(value, "__wrapped__", None), within)]
+def _function(value: FunctionType, met: _Met) -> list[Any]:
+    own = told([value.__code__, value.__defaults__, value.__kwdefaults__], met)
+    beside = [_without_process(told(each, met)) for each in _beside(value)]
+    return ["function", own, beside, told(getattr(value, "__wrapped__", None), met)]
 
 
 def _beside(function: FunctionType) -> list[Any]:
@@ -117,18 +149,16 @@ def _beside(function: FunctionType) -> list[Any]:
     free, names = variables(function.__code__)
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
     found = [_cell(cells[name]) for name in free if name in cells]
-    module = str(function.__module__)
-    if function.__code__.co_filename.startswith(_LIBRARIES) or module.startswith("analysis_kit."):
-        return found
-    for name in names:
-        value = function.__globals__.get(name)
-        if not isinstance(value, FunctionType) or str(value.__module__) == module:
-            found.append(value)
-    return found
+    if _is_own(function):
+        found += [function.__globals__.get(name) for name in names]
+    return [each for each in found if not _is_passed_over(each)]
 
 
-def _is_constant(value: object) -> bool:
-    return type(value) in _PLAIN or (isinstance(value, _CONTAINERS) and len(value) <= _MOST_ITEMS)
+def _is_passed_over(value: object) -> bool:
+    """Tell whether what a function reads says nothing on its answers: modules, other libraries' code, large data."""
+    large = isinstance(value, _CONTAINERS) and len(value) > _MOST_ITEMS
+    foreign = isinstance(value, (type, FunctionType)) and not _is_own(value)
+    return large or foreign or isinstance(value, ModuleType)
 
 
 def _cell(cell: Any) -> Any:
@@ -138,26 +168,40 @@ def _cell(cell: Any) -> Any:
         return None
 
 
-def _object(value: object) -> list[str]:
+def _object(value: object, met: _Met) -> list[Any]:
     """Return an object by its content, or, where that cannot be written or is too much, as this one of this process."""
-    known = _met.get(id(value))
-    if known is not None and known[0]() is value:
-        return known[1]
-    name = type(value).__qualname__
+    kind = type(value)
+    name = kind.__qualname__
+    held = getattr(value, "__dict__", None)
+    if kind.__module__.partition(".")[0] == _KIT and not hasattr(value, "cache_parts"):
+        return [name]  # a pool, a cache, a monitor: it changes all the time, and no answer with it
+    if held is not None and (_is_own(kind) or hasattr(value, "cache_parts")):
+        plain = {key: each for key, each in held.items() if _is_own(kind) or not key.startswith("_")}
+        return [name, code_of(kind, met), told(plain, met)]
     try:
-        found = [name, _digest(value)]
+        if getattr(value, "nbytes", 0) > _MOST_BYTES:
+            return [name, _as_itself(value)]
+        return [name, _digest(value)]
     except Exception:  # noqa: BLE001 - many things cannot be pickled, each in its own way
-        found = [name, f"{_process} {os.getpid()} {next(_numbers)}"]  # a forked child has objects of its own
-    else:
-        if type(value).__module__.partition(".")[0] in _DATA:
-            return found
-    with contextlib.suppress(TypeError):  # what is built in cannot be watched: it is told anew each time
-        _met[id(value)] = weakref.ref(value, functools.partial(_forget, id(value))), found
-    return found
+        return [name, _as_itself(value)]
+
+
+def _as_itself(value: object) -> str:
+    """Return what stands for this one object of this process; a forked child has objects of its own."""
+    with _lock:
+        known = _selves.get(id(value))
+        if known is not None and known[0]() is value:
+            return known[1]
+        text = f"{_process} {os.getpid()} {next(_numbers)}"
+        with contextlib.suppress(
+            TypeError
+        ):  # what is built in cannot be watched: it is another one each time
+            _selves[id(value)] = weakref.ref(value, functools.partial(_forget, id(value))), text
+        return text
 
 
 def _forget(number: int, _: object) -> None:
-    _met.pop(number, None)
+    _selves.pop(number, None)
 
 
 class _Hash:

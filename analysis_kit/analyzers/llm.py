@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel
 
 from analysis_kit.analyzers.base import BaseAnalyzer, as_finding
-from analysis_kit.analyzers.identity import code_of
+from analysis_kit.analyzers.identity import code_of, state_of
 from analysis_kit.cache import cache_key
 from analysis_kit.errors import OllamaUnreachableError
 from analysis_kit.ollama.arguments import options_of
@@ -150,7 +150,7 @@ class LLMAnalyzer(BaseAnalyzer):
         return self._identity
 
     def cache_parts(self) -> dict[str, Any] | None:
-        """Return what tells answers apart: question, schema with its validators, model digest, options, a subclass's code."""
+        """Return what tells answers apart: question, schema and its own validators, model digest, options, a subclass's code."""
         identity = self.identity()
         code = code_of(type(self))
         checks = code_of(self.question.schema)
@@ -162,7 +162,7 @@ class LLMAnalyzer(BaseAnalyzer):
             "num_predict": self.question.num_predict,
             "options": self.options,
             "model": identity.digest or identity.name,
-            **({"code": code, "given": self._given} if code else {}),
+            **({"code": code, "given": self._given, "state": state_of(self)} if code else {}),
             **({"checks": checks} if checks else {}),
         }
 

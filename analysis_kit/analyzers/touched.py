@@ -1,19 +1,24 @@
-"""Which names code reads, and which it changes while it works: a count, a list of what it has seen.
+"""Which names code reads, and which of them it keeps notes in while it works: a count, a list of what it has seen.
 
-Only what surely is the analyzer's own, or a variable, counts as changed. Where that cannot be seen, the name stays in
-the key: to ask once more is no harm, and to hand out what was answered under another setting is.
+Only what surely is a note counts as one: a name that is added to, or has items put in. Where that cannot be seen, the name
+stays in the key: to ask once more is no harm, and to hand out what was answered under another setting is.
 """
 
 from __future__ import annotations
 
 import dis
 import functools
+import itertools
+import re
+from collections.abc import Iterator
 from types import CodeType, FunctionType
+from typing import Any
 
-_ATTRIBUTES = {"LOAD_ATTR", "LOAD_METHOD"}
-_VARIABLES = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF"}
-_SETS = {"STORE_GLOBAL", "STORE_DEREF", "STORE_ATTR", "DELETE_ATTR"}
-_INDEXED = {"STORE_SUBSCR", "DELETE_SUBSCR"}
+#: What is done, and with what: ("load", name) of a local, ("around", name) of a variable further out, ("attr", name), else
+#: the name of the interpreter's step.
+_Step = tuple[str, Any]
+
+_AROUND = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"}
 #: Methods that change what they belong to.
 _CHANGES = {
     *("add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem", "popleft"),
@@ -24,28 +29,26 @@ _BEGIN = ("ask", "analyze", "inquire")
 
 
 def variables(code: CodeType) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the variables of the function around, and the globals, that ``code`` reads and does not change."""
+    """Return the variables of the function around, and the globals, that ``code`` reads and keeps no notes in."""
     seen = _seen(code)
     return (
-        tuple(name for name in code.co_freevars if name not in seen.changed),
-        tuple(sorted(seen.globals - seen.changed)),
+        tuple(name for name in code.co_freevars if name not in seen.noted),
+        tuple(sorted(seen.globals - seen.noted)),
     )
 
 
-def attributes_touched(thing: type) -> frozenset[str]:
-    """Return the attributes that a class's methods change on the way to an answer."""
-    changed: set[str] = set()
+def attributes_noted(thing: type) -> frozenset[str]:
+    """Return the attributes that a class's methods keep notes in on the way to an answer."""
+    noted: set[str] = set()
     names = list(_BEGIN)
     met: set[str] = set()
     for name in names:  # which grows
-        if name in met:
-            continue
-        met.add(name)
-        for code in _codes(thing, name):
-            seen = _seen(code)
-            changed |= seen.changed
-            names += seen.attributes
-    return frozenset(changed)
+        if name not in met:
+            met.add(name)
+            for code in _codes(thing, name):
+                noted |= _seen(code).noted_attributes
+                names += _seen(code).attributes
+    return frozenset(noted)
 
 
 def _codes(thing: type, name: str) -> list[CodeType]:
@@ -67,7 +70,18 @@ class _Seen:
     def __init__(self) -> None:
         self.globals: set[str] = set()
         self.attributes: set[str] = set()
-        self.changed: set[str] = set()
+        self.noted: set[str] = set()  # variables
+        self.noted_attributes: set[str] = set()
+
+    def note(self, place: list[_Step], first: tuple[str, ...]) -> None:
+        """Note the place that the steps load: a variable, or an attribute of one or of the ``first`` argument."""
+        match place:
+            case [*_, ("around", name)]:
+                self.noted.add(name)
+            case [*_, ("around", _), ("attr", name)]:
+                self.noted_attributes.add(name)
+            case [*_, ("load", owner), ("attr", name)] if owner in first:
+                self.noted_attributes.add(name)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -76,64 +90,58 @@ def _seen(code: CodeType) -> _Seen:
     parts = [code]
     for part in parts:  # which grows
         parts += [inner for inner in part.co_consts if isinstance(inner, CodeType)]
-        line: list[dis.Instruction] = []
-        for step in dis.get_instructions(part):
-            if step.starts_line:
-                line.clear()
-            if step.opname in _SETS:
-                seen.changed |= (
-                    {step.argval} if "ATTR" not in step.opname or _is_own(_owner(line), part) else set()
-                )
-            elif step.opname in _ATTRIBUTES and step.argval in _CHANGES:
-                seen.changed |= _named(line[-1:], line[-2:-1], part)
-            elif step.opname in _INDEXED:
-                seen.changed |= _indexed(line, part)
-            if step.opname in {"LOAD_GLOBAL", "LOAD_NAME"}:
-                seen.globals.add(step.argval)
-            elif step.opname in _ATTRIBUTES:
-                seen.attributes.add(step.argval)
-            line.append(step)
+        for line in _lines(part):
+            _look_at(line, seen, part.co_varnames[:1])
     return seen
 
 
-def _owner(line: list[dis.Instruction]) -> list[dis.Instruction]:
-    """Return what loaded that of which an attribute is set: the step before, or the first where it is added to."""
-    loads = _loads(line)
-    return loads[-1:] if line[-1:] == loads[-1:] else loads[:1]
+def _lines(code: CodeType) -> Iterator[list[_Step]]:
+    """Yield the steps of each line; two that one step of the interpreter does are two."""
+    line: list[_Step] = []
+    for each in dis.get_instructions(code):
+        if each.starts_line:
+            yield line
+            line = []
+        # from Python 3.13 on one step may load two locals, or store one and load another
+        fused = isinstance(each.argval, tuple) and "_FAST" in each.opname
+        ops, names = (
+            (re.findall("[A-Z]+_FAST", each.opname), each.argval) if fused else ([each.opname], [each.argval])
+        )
+        for op, name in zip(ops, names, strict=False):
+            if op.startswith("LOAD_FAST"):
+                line.append(("load", name))
+            elif op in _AROUND:
+                line.append(("around", name))
+            elif op in {"LOAD_ATTR", "LOAD_METHOD"}:
+                line.append(("attr", name))
+            else:
+                line.append((op, name))
+    yield line
 
 
-def _loads(line: list[dis.Instruction]) -> list[dis.Instruction]:
-    return [step for step in line if step.opname.startswith("LOAD_")]
+def _look_at(line: list[_Step], seen: _Seen, first: tuple[str, ...]) -> None:
+    seen.globals |= {name for op, name in line if op == "around"}
+    seen.attributes |= {name for op, name in line if op == "attr"}
+    adds = any(op == "BINARY_OP" for op, _ in line)
+    for index, (op, name) in enumerate(line):
+        before = line[:index]
+        if op in {"STORE_GLOBAL", "STORE_DEREF"}:
+            seen.noted.add(name)
+        elif op == "attr" and name in _CHANGES:
+            seen.note(before, first)
+        elif op == "STORE_ATTR" and adds:
+            # of `owner.name += value` the owner is copied, and of `self.name = self.name + value` loaded twice
+            for end, (one, two) in enumerate(itertools.pairwise(before), start=1):
+                if two == ("attr", name) and (one[0] == "COPY" or (one == before[-1] and one[0] == "load")):
+                    seen.note([*before[: end - (one[0] == "COPY")], two], first)
+        elif op in {"STORE_SUBSCR", "DELETE_SUBSCR"}:
+            _look_at_item(before, seen, first)
 
 
-def _is_own(owner: list[dis.Instruction], code: CodeType) -> bool:
-    """Tell whether a variable around is loaded, such as a class, or the first argument, which is the analyzer."""
-    for step in owner:
-        # from Python 3.13 on one step may load two locals
-        name = step.argval[-1] if isinstance(step.argval, tuple) else step.argval
-        if step.opname in _VARIABLES or (
-            step.opname.startswith("LOAD_FAST") and name in code.co_varnames[:1]
-        ):
-            return True
-    return False
-
-
-def _named(steps: list[dis.Instruction], owner: list[dis.Instruction], code: CodeType) -> set[str]:
-    """Return the variable, or the attribute of the analyzer, that ``steps`` load."""
-    return {
-        step.argval
-        for step in steps
-        if step.opname in _VARIABLES or (step.opname in _ATTRIBUTES and _is_own(owner, code))
-    }
-
-
-def _indexed(line: list[dis.Instruction], code: CodeType) -> set[str]:
-    """Return what an item was set in: it is loaded right before a plain key, or first in the line if the item is added to."""
-    loads = _loads(line)
-    if {"COPY", "BINARY_SUBSCR"} <= {step.opname for step in line}:
-        return _named(loads[:1], [], code) or _named(loads[1:2], loads[:1], code)
-    if (
-        line[-2:] != loads[-2:] or "LOAD_FAST_LOAD_FAST" in line[-1].opname
-    ):  # no plain key; or both were local
-        return set()
-    return _named(line[-2:-1], line[-3:-2], code)
+def _look_at_item(before: list[_Step], seen: _Seen, first: tuple[str, ...]) -> None:
+    """Note what an item is put in: it is loaded right before a plain key, or first in the line if the item is added to."""
+    if {"COPY", "BINARY_SUBSCR"} <= {op for op, _ in before}:
+        loads = [step for step in before if step[0] in {"load", "around", "attr"}]
+        seen.note(loads[: 1 + (loads[1:2] != [] and loads[1][0] == "attr")], first)
+    elif before and before[-1][0] in {"load", "around", "LOAD_CONST"}:
+        seen.note(before[:-1], first)
