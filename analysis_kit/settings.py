@@ -179,9 +179,10 @@ def load_settings(*, env_file: str | Path | None = None, **values: Any) -> Setti
 
 
 _current: Settings | None = None
-_read: tuple[Settings, list[str]] | None = (
-    None  # those of the environment, and our variables when they were read
-)
+#: Those of the environment, and our variables when they were read.
+_read: tuple[Settings, list[object]] | None = None
+_encode: Callable[[str], object] = getattr(os.environ, "encodekey", str)
+_variables = [_encode(name) for name in ("OLLAMA_HOST", *map(PREFIX.__add__, Settings.model_fields))]
 _lock = threading.Lock()  # guards all of these
 _on_change: list[Callable[[], None]] = []
 
@@ -193,7 +194,9 @@ def get_settings() -> Settings:
     there. What is made once (cache, monitor) keeps the settings that it was made with.
     """
     global _current, _read  # noqa: PLW0603 - the one process-wide value
-    texts = [_text(variable) for variable in ("OLLAMA_HOST", *map(PREFIX.__add__, Settings.model_fields))]
+    # each cached answer asks for the settings: os.environ itself would take ten times as long for variables that are not set
+    held: Any = getattr(os.environ, "_data", os.environ)
+    texts = list(map(held.get, _variables))
     with _lock:
         settings = _current
         if settings is not None and (_read is None or settings is not _read[0] or texts == _read[1]):

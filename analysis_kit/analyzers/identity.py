@@ -98,6 +98,16 @@ def code_of(thing: type, _met_before: _Met | None = None) -> list[Any]:
     ]
 
 
+def code_of_call(call: Callable[..., Any]) -> Any:
+    """Return what a function does, of a method or an object that can be called its code alone; of a partial its values too."""
+    if isinstance(call, functools.partial):
+        values = [*call.args, *sorted(call.keywords.items())]
+        return [code_of_call(call.func), [_without_process(told(each)) for each in values]]
+    if isinstance(call, MethodType):
+        return told(call.__func__)
+    return told(call) if hasattr(call, "__code__") or hasattr(call, "__wrapped__") else code_of(type(call))
+
+
 def state_of(analyzer: object) -> Any:
     """Return the attributes of an analyzer, without the private ones and those in which it keeps notes as it answers."""
     noted = attributes_noted(type(analyzer))

@@ -104,7 +104,7 @@ class ResultCache:
         default : object, optional
             Tells a miss from a None that was set.
         """
-        return self.get_key(self._key(text, kind), kind=kind, default=default)
+        return self.get_key(self.key_of(text, kind), kind=kind, default=default)
 
     def set(self, text: str, kind: str, value: Any) -> None:
         """Keep ``value`` for ``text`` and ``kind``.
@@ -114,7 +114,7 @@ class ResultCache:
         ConfigurationError
             If ``value`` would not come back equal from JSON; the message names the part.
         """
-        self.set_key(self._key(text, kind), kind, value)
+        self.set_key(self.key_of(text, kind), kind, value)
 
     def get_key(self, key: str, *, kind: str = "", default: Any = None) -> Any:
         """Return the value of ``key``, a fresh copy; ``default`` on a miss."""
@@ -212,7 +212,8 @@ class ResultCache:
         )
         return f"<ResultCache {stats['place']}: {held}, {stats['hits']} hits, {stats['misses']} misses>"
 
-    def _key(self, text: str, kind: str) -> str:
+    def key_of(self, text: str, kind: str) -> str:
+        """Return the key of what `get` and `set` keep, under the settings' model of this moment."""
         from analysis_kit.settings import get_settings
 
         settings = get_settings()

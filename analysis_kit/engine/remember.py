@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis_kit.engine.tasks import awaits
+
+if TYPE_CHECKING:
+    from analysis_kit.cache import ResultCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,30 +24,27 @@ class _Remembered:
         from analysis_kit.cache import get_cache
 
         missing = object()  # a function may well find nothing, and say None
-        found = get_cache().get(self._key(text), self.kind, missing)
+        cache = get_cache()
+        # once, since the settings may name another model by the time that the result is there
+        key = cache.key_of(f"{self.code} {text}" if isinstance(text, str) else text, self.kind)
+        found = cache.get_key(key, kind=self.kind, default=missing)
         if found is not missing:
             return found
         value = self.analyze(text)
         if awaits(value):
-            return self._store_later(text, value)
-        get_cache().set(self._key(text), self.kind, value)
+            return self._store_later(cache, key, value)
+        cache.set_key(key, self.kind, value)
         return value
 
-    def _key(self, text: Any) -> Any:
-        return f"{self.code} {text}" if isinstance(text, str) else text
-
-    async def _store_later(self, text: Any, coming: Awaitable[Any]) -> Any:
-        from analysis_kit.cache import get_cache
-
+    async def _store_later(self, cache: ResultCache, key: str, coming: Awaitable[Any]) -> Any:
         value = await coming
-        get_cache().set(self._key(text), self.kind, value)
+        cache.set_key(key, self.kind, value)
         return value
 
 
 def remembered(analyze: Callable[[Any], Any], kind: str) -> Callable[[Any], Any]:
     """Return ``analyze`` with its results, which must be JSON values, kept under ``kind``."""
-    from analysis_kit.analyzers.identity import told
+    from analysis_kit.analyzers.identity import code_of_call
     from analysis_kit.cache import cache_key
 
-    plain = isinstance(analyze, (FunctionType, functools.partial))
-    return _Remembered(analyze, kind, cache_key(code=told(analyze)) if plain else "")
+    return _Remembered(analyze, kind, cache_key(code=code_of_call(analyze)))

@@ -192,7 +192,7 @@ class SlotQueue:
                     break
                 self._take_back()
         except GeneratorExit:
-            self._collected(waiter)
+            self.apart(lambda: self._leave(waiter, keep=False))
             raise
         except BaseException:
             self._leave(waiter, keep=False)
@@ -345,13 +345,13 @@ class SlotQueue:
         if not keep:
             self._pass_on(waiter)
 
-    def _collected(self, waiter: Waiter) -> None:
-        """Leave the queue where a dead loop's task is collected, maybe by a step of this thread that has the lock."""
+    def apart(self, step: Callable[[], object]) -> None:
+        """Take a step of what the collector ends: maybe within a step of this very thread that has the lock."""
         if self.lock.acquire(blocking=False):
             self.lock.release()
-            self._leave(waiter, keep=False)
+            step()
         else:
-            threading.Thread(target=self._leave, args=(waiter,), kwargs={"keep": False}, daemon=True).start()
+            threading.Thread(target=step, daemon=True).start()
 
     def _claim(self, waiter: Waiter) -> tuple[bool, Slot | None]:
         """Take back what a waiter was given, if nobody has: who gave it and who ends the waiter may both pass it on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import math
 import threading
 import time
@@ -300,7 +301,10 @@ class Lease:
             slot.use_s += used_s
             if used_s > slot.longest_s:  # noqa: PLR1730 - max() costs four times as much
                 slot.longest_s = used_s
-            self._pool.put(slot)
+            if kind is GeneratorExit:
+                self._pool.queue.apart(functools.partial(self._pool.put, slot))
+            else:
+                self._pool.put(slot)
 
     async def __aenter__(self) -> OllamaClient:
         pool = self._pool

@@ -11,6 +11,7 @@ import threading
 import pytest
 
 from analysis_kit import events
+from analysis_kit.cache import get_cache
 from analysis_kit.cancellation import current_token
 from analysis_kit.engine.engine import AsyncAnalysisEngine, Task
 from analysis_kit.errors import AnalysisError
@@ -478,8 +479,32 @@ def test_results_are_kept_under_cache_as():
     assert len(calls) == 3
 
 
+def test_K1_the_result_is_kept_for_the_model_that_was_set_when_it_was_asked(monkeypatch):
+    """A cell that names another model while a call works does not get the former model's result under the new name."""
+    engine = AsyncAnalysisEngine(1)
+
+    def switch(text):
+        monkeypatch.setenv("ANALYSIS_KIT_OLLAMA_MODEL", "large")
+        return "of small"
+
+    monkeypatch.setenv("ANALYSIS_KIT_OLLAMA_MODEL", "small")
+    run(engine.analyze_sections_parallel({"a": "xyz"}, switch, cache_as="by model"))
+    hits = get_cache().stats()["hits"]
+    run(engine.analyze_sections_parallel({"a": "xyz"}, switch, cache_as="by model"))
+    assert get_cache().stats()["hits"] == hits
+
+
 def test_K1_an_edited_function_does_not_meet_its_former_results():
-    """A function of other code, or with another bound value, is called anew under the same cache_as."""
+    """A function, method or object of other code, or with another bound value, is called anew under the same cache_as."""
+
+    def scorer(factor):
+        class Scorer:
+            def score(self, text):
+                return len(text) * factor
+
+            __call__ = score
+
+        return Scorer()
 
     def score(factor, text):
         return len(text) * factor
@@ -491,6 +516,11 @@ def test_K1_an_edited_function_does_not_meet_its_former_results():
         (functools.partial(score, 3), 9),
         (functools.partial(score, 4), 12),
         (lambda text: 0 * len(text) + 4, 4),
+        (scorer(7).score, 21),
+        (scorer(8).score, 24),
+        (scorer(9), 27),
+        (functools.lru_cache(lambda text: len(text) * 10), 30),
+        (functools.lru_cache(lambda text: len(text) * 11), 33),
     ]:
         assert run(engine.analyze_sections_parallel({"a": "xyz"}, analyze, cache_as="edited")) == {
             "a": result

@@ -377,6 +377,35 @@ def test_a_dead_waiter_that_is_collected_under_the_queues_lock_stops_nobody(make
     assert call(pool, timeout=1) == "ok"
 
 
+def test_a_dead_holder_that_is_collected_under_the_queues_lock_gives_its_slot_back(make):
+    """Where the collector ends a closed loop's task that holds a slot, in a step that has the pool's lock, all goes on."""
+    pool = make(1, 0)
+
+    async def hold():
+        async with pool.acquire():
+            await asyncio.sleep(60)
+
+    holding = hold()
+
+    async def begin():
+        holding.send(None)
+
+    def collect():
+        with pool.queue.lock:
+            holding.close()
+
+    asyncio.run(begin())
+    collector = threading.Thread(target=collect, daemon=True)
+    waiter = threading.Thread(target=call, args=(pool,), kwargs={"timeout": 10}, daemon=True)
+    waiter.start()
+    wait_for(lambda: len(pool.queue.waiters) == 1)
+    collector.start()
+    for thread in (collector, waiter):
+        thread.join(10)
+        assert not thread.is_alive()
+    assert quiet(pool)
+
+
 def test_leave_to_make_a_slot_is_not_lost_on_a_closed_loop(make):
     """Where a waiter of a closed loop is offered a slot that does not exist yet, the next one may make it."""
     pool = make(1, 0)
