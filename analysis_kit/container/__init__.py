@@ -9,28 +9,26 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
-import inspect
 import logging
 import weakref
-from collections.abc import Callable, Hashable, Iterator
+from collections import ChainMap
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from analysis_kit.cancellation import call_side_by_side
 from analysis_kit.container import wiring
-from analysis_kit.container.scopes import Scope, drive
-from analysis_kit.container.wiring import LOCK, NOTHING, Lifetime, Registration, checked, name_of
+from analysis_kit.container.scopes import Scope, T, drive
+from analysis_kit.container.wiring import LOCK, NOTHING, Lifetime, Registration, Wiring, look_up, name_of
 from analysis_kit.errors import ConfigurationError, ContainerError
 
 __all__ = ["DIContainer", "Lifetime", "Registration", "get_container", "injectable", "reset_container"]
 
-T = TypeVar("T")
 _Make = Callable[..., Any] | None
-_Layer = dict[Hashable, Registration]
 _log = logging.getLogger(__name__)
 
 
-class DIContainer(Scope):
+class DIContainer(Scope, Wiring):
     """Makes services, and hands each what its constructor's type hints ask for.
 
     Registering a key again, or a class of the same module and name (a cell run twice), replaces it: the latest wins,
@@ -53,14 +51,10 @@ class DIContainer(Scope):
     """
 
     def __init__(self) -> None:
-        self._wiring: wiring.Wiring | None = None  # of what is registered, until that changes
-        self._scope_calls: dict[Hashable, Callable[[Any], Any]] = {}
-        self._health: dict[str, bool] = {}
         super().__init__(self, {})
-        with LOCK:
-            # what is decorated, what was registered here, and the overrides in force
-            self._layers: dict[object, _Layer] = {"injectable": dict(_injectables), "own": {}}
-            _alive.add(self)
+        self._plans, self._scope_calls, self._health = {}, dict[Hashable, Any](), dict[str, bool]()
+        self._layers = {"injectable": _injectables, "own": {}}
+        _alive[id(self)] = self
 
     def register_singleton(
         self, key: Hashable, implementation: _Make = None, *, factory: _Make = None, instance: Any = NOTHING
@@ -83,56 +77,41 @@ class DIContainer(Scope):
         ConfigurationError
             If more than one way is given, or what is given cannot be built.
         """
-        self.heed(checked(Lifetime.SINGLETON, key, implementation, factory, instance))
+        self._put("own", Lifetime.SINGLETON, key, implementation, factory, instance)
 
     def register_transient(
         self, key: Hashable, implementation: _Make = None, *, factory: _Make = None, instance: Any = NOTHING
     ) -> None:
         """Register a service made anew each time; parameters as in `register_singleton`, without ``instance``."""
-        self.heed(checked(Lifetime.TRANSIENT, key, implementation, factory, instance))
+        self._put("own", Lifetime.TRANSIENT, key, implementation, factory, instance)
 
     def register_scoped(
         self, key: Hashable, implementation: _Make = None, *, factory: _Make = None, instance: Any = NOTHING
     ) -> None:
         """Register a service made once a scope; parameters as in `register_singleton`, without ``instance``."""
-        self.heed(checked(Lifetime.SCOPED, key, implementation, factory, instance))
+        self._put("own", Lifetime.SCOPED, key, implementation, factory, instance)
 
     @contextlib.contextmanager
     def override(
         self, key: Hashable, implementation: _Make = None, *, factory: _Make = None, instance: Any = NOTHING
     ) -> Iterator[None]:
         """Within the block, on every thread, ``key`` gives this; singletons that use it are made anew for the block."""
-        old = self._wired().find(key)
+        old = look_up(self._in_force(), key)
         lifetime = old.lifetime if old is not None and instance is NOTHING else Lifetime.SINGLETON
         layer = object()
-        self.heed(checked(lifetime, key, implementation, factory, instance), layer)
+        self._put(layer, lifetime, key, implementation, factory, instance)
         try:
             yield
         finally:
-            with self._changing():
-                del self._layers[layer]
+            del self._layers[layer]
+            self.heed_change()
 
     def registrations(self) -> dict[Hashable, Registration]:
         """Return what is registered, by key, in the order of registration."""
         with LOCK:
-            return {
-                each.key: replace(each, value=self._made.get(plan.slot, each).value, dependencies=plan.needs)
-                for each, plan in self._wired().all_plans()
-            }
-
-    def validate(self) -> None:
-        """Check every registration without building anything.
-
-        Raises
-        ------
-        ContainerError
-            Of the first problem's kind, naming all: circles with their path, captive scoped services, parameters
-            that nothing fills.
-        """
-        with LOCK:
-            wrong = [plan.wrong for _, plan in self._wired().all_plans() if plan.wrong]
-        if wrong:
-            raise type(wrong[0])("\n".join(dict.fromkeys(map(str, wrong))))
+            made, plans = self._made, [self.plan(each) for each in self._in_force().values()]
+            facts = [(each.service, each.needs, made.get(each.slot, each.service).value) for each in plans]
+        return {each.key: replace(each, value=value, dependencies=needs) for each, needs, value in facts}
 
     def health(self, *, timeout_s: float = 10.0) -> dict[str, bool]:
         """Ask each live service that has ``health_check()``; one that raises, or is not done in time, counts as False.
@@ -147,15 +126,13 @@ class DIContainer(Scope):
         def ask(name: str) -> None:
             try:
                 check = getattr(live[name], "health_check", None)
-                if not callable(check):
-                    del answers[name]
-                    return
-                answer = check()
-                if inspect.isawaitable(answer):
+                answer = check() if callable(check) else answers.pop(name)
+                if hasattr(answer, "__await__"):
                     import asyncio  # only here, since it costs more to load than the container
 
                     answer = asyncio.run(asyncio.wait_for(answer, timeout_s))
-                answers[name] = bool(answer)
+                if name in answers:
+                    answers[name] = bool(answer)
             except BaseException:  # noqa: BLE001 - a service is a stranger
                 _log.warning("the health check of %s failed", name, exc_info=True, extra={"service": name})
 
@@ -165,16 +142,12 @@ class DIContainer(Scope):
     def graph(self) -> str:
         """Return the services and what they need as Mermaid text."""
         safe = str.maketrans({"#": "#35;", '"': "#quot;", "<": "#lt;"})
-        known = list(self.registrations().values())
-        at = {each.key: f"s{i}" for i, each in enumerate(known)}
-        names = [" ".join(each.name.translate(safe).splitlines()) for each in known]
-        named = zip(known, names, strict=True)
-        nodes = [f'{at[each.key]}["{name} ({each.lifetime.value})"]' for each, name in named]
-        edges = [f"{at[each.key]} --> {at[use]}" for each in known for use in each.dependencies]
+        known = self.registrations()
+        at = {key: f"s{i}" for i, key in enumerate(known)}
+        named = [(key, f"{each.name} ({each.lifetime.value})".translate(safe)) for key, each in known.items()]
+        nodes = [f'{at[key]}["{" ".join(name.splitlines())}"]' for key, name in named]
+        edges = [f"{at[key]} --> {at[use]}" for key, each in known.items() for use in each.dependencies]
         return "\n    ".join(["graph TD", *nodes, *edges])
-
-    def __contains__(self, key: Hashable) -> bool:
-        return self._wired().find(key) is not None
 
     def __repr__(self) -> str:
         known = self.registrations().values()
@@ -192,56 +165,46 @@ class DIContainer(Scope):
         head = ("service", "lifetime", "made by", "generation", "instances", "needs", "health()")
         return block(table(head, rows, caption=f"{len(rows)} services"))
 
-    def heed(self, service: Registration | None, at: object = "own") -> None:
-        """Put ``service`` among those registered ``at`` the same; without one, look again at the settings."""
-        with self._changing():
-            if service is None:
-                return
-            if (known := self._wired().find(service.key)) is not None:
-                count = known.generation + 1
-                service = replace(service, name=known.name, ident=known.ident, generation=count)
-                facts = {"service": service.name, "generation": count}
-                _log.info("%(service)s is registered again, generation %(generation)d", facts, extra=facts)
-            elif any(each.name == service.name for each in self._wired().known.values()):
-                service = replace(service, name=f"{getattr(service.key, '__module__', 'the')}.{service.name}")
-            self._layers.setdefault(at, {})[service.ident] = service
-
-    def _shut(self) -> None:
-        with self._changing():  # a container can be used again
-            self._made.clear()
-
-    @contextlib.contextmanager
-    def _changing(self) -> Iterator[None]:
-        """Change what is registered; then dispose the singletons made from what is no more, save what must be awaited."""
+    def heed_change(self) -> None:
+        """Plan anew; dispose the singletons that are made from what is no more, save what must be awaited."""
         with LOCK:
-            yield
-            self._calls.clear()
-            self._scope_calls.clear()
-            self._wiring, self._health = None, {}
-            known = {each for layer in self._layers.values() for each in layer.values()}
-            gone = [each for each in list(self._made.values()) if not each.plan.parts <= known]
+            for each in (self._plans, self._calls, self._scope_calls):
+                each.clear()
+            self._health = {}
+            known = {None}.union(self._layers, *(layer.values() for layer in self._layers.values()))
+            stale = [slot for slot, each in list(self._made.items()) if not each.plan.parts <= known]
+            gone = [self._made.pop(slot, None) for slot in stale]
             tails = [tail for tail in list(self._tails) if tail in gone and not tail.awaits]
-            for each in gone:
-                self._made.pop(each.plan.slot, None)
         try:
             drive(self.leave(tails))
         except ContainerError:
-            names = [tail.plan.service.name for tail in tails]
-            _log.warning("what was replaced could not be disposed", exc_info=True, extra={"services": names})
+            _log.warning(
+                "what was replaced could not be disposed", exc_info=True, extra={"services": len(tails)}
+            )
 
-    def _wired(self) -> wiring.Wiring:
+    def _put(self, layer: object, *given: Any) -> None:
         with LOCK:
-            if self._wiring is None:
-                auto, own, *doubles = self._layers.values()
-                on = bool(auto) and _settings().get_settings().ENABLE_AUTO_REGISTRATION
-                known = own | auto | own if on else own  # one's own come first, and count
-                over = {ident: each for layer in doubles for ident, each in layer.items()}
-                self._wiring = wiring.Wiring(known, over, self)
-            return self._wiring
+            service = _beside(self._in_force(), Registration.of(*given))
+            self._layers.setdefault(layer, {})[service.ident] = service
+        self.heed_change()
+
+    def _shut(self) -> None:
+        self._made.clear()
+        self.heed_change()  # a container can be used again
+
+    def _in_force(self) -> ChainMap[Hashable, Registration]:
+        """Return what counts now, by ident; one's own come first, and count more than what is decorated."""
+        auto, own, *doubles = self._layers.values()
+        if auto:
+            from analysis_kit import settings  # loads pydantic, so only where a class is injectable
+
+            _once(settings.on_change, _heed_change)
+            auto = auto if settings.get_settings().ENABLE_AUTO_REGISTRATION else {}
+        return ChainMap(*reversed(doubles), own, auto, own)
 
 
-_alive: weakref.WeakSet[DIContainer] = weakref.WeakSet()
-_injectables: _Layer = {}
+_alive: weakref.WeakValueDictionary[int, DIContainer] = weakref.WeakValueDictionary()
+_injectables: dict[Hashable, Registration] = {}
 _global = DIContainer()
 
 
@@ -265,40 +228,46 @@ def injectable(lifetime: Lifetime) -> Callable[[type[T]], type[T]]:
         raise ConfigurationError(f"@injectable is given {lifetime!r}; write @injectable(Lifetime.SINGLETON)")
 
     def mark(cls: Any) -> Any:
-        service = checked(lifetime, cls, None, None, NOTHING)
-        service = replace(service, ident=wiring.ident_of(cls, by_name=True))
-        _injectables[service.ident] = service
-        _look_again(service)
+        with LOCK:
+            service = Registration.of(lifetime, cls, None, None, NOTHING)
+            service = _beside(_injectables, service, by_name=True)
+            _injectables[service.ident] = service
+        _heed_change()
         return cls
 
     return mark
 
 
-def _look_again(service: Registration | None = None) -> None:
-    with LOCK:
-        containers = list(_alive)
-    for container in containers:
-        container.heed(service, "injectable")
+def _beside(
+    known: Mapping[Hashable, Registration], service: Registration, *, by_name: bool = False
+) -> Registration:
+    """Return ``service`` as it is registered beside what is known: as its next generation, or with a name of its own."""
+    if (former := look_up(known, service.key)) is not None:
+        facts = {"service": former.name, "generation": former.generation + 1}
+        _log.info("%(service)s is registered again, generation %(generation)d", facts, extra=facts)
+        return replace(service, name=former.name, ident=former.ident, generation=former.generation + 1)
+    module = f"{getattr(service.key, '__module__', 'the')}."
+    name = module * any(each.name == service.name for each in known.values()) + service.name
+    return replace(service, name=name, ident=wiring.ident_of(service.key, by_name=by_name))
+
+
+def _heed_change() -> None:
+    for reference in _alive.valuerefs():
+        if (container := reference()) is not None:
+            container.heed_change()
 
 
 @functools.cache
-def _settings() -> Any:
-    from analysis_kit import settings  # loads pydantic, so only where a class is injectable
-
-    settings.on_change(_look_again)
-    return settings
+def _once(register: Callable[[Callable[[], None]], object], callback: Callable[[], None]) -> None:
+    """Register a callback, where that is not done yet."""
+    register(callback)
 
 
 def get_container() -> DIContainer:
     """Return the process-wide container, which `analyze` and the ``get_*`` functions ask first."""
-    _dispose_at_exit()
+    # not sooner, so that it runs before what the services use is shut down
+    _once(atexit.register, reset_container)
     return _global
-
-
-@functools.cache
-def _dispose_at_exit() -> None:
-    # registered at the first use, so that it runs before what the services use is shut down
-    atexit.register(reset_container)
 
 
 def reset_container() -> None:

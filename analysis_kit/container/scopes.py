@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
 import traceback
 from collections.abc import Callable, Coroutine, Hashable, Sequence
@@ -23,13 +22,12 @@ class Construction:
     """A service being made, within another or on its own, and then made; tasks that its factory starts are within it."""
 
     value: Any = NOTHING
-    in_task = False  # whether who makes it can wait for it by awaiting
-    over = False
-    awaits = False  # whether it is disposed by awaiting
+    over = awaits = False  # whether it is made, or failed; whether it is disposed by awaiting
     done: Any = None  # a future, made by the first who waits, since it costs an import
 
-    def __init__(self, plan: Plan, made: dict[Hashable, Construction]) -> None:
-        self.plan, self.made, self.outer = plan, made, _innermost.get()
+    def __init__(self, plan: Plan, made: dict[Hashable, Construction], *, in_task: bool = False) -> None:
+        # in_task: whether who makes it can wait for it by awaiting
+        self.plan, self.made, self.outer, self.in_task = plan, made, _innermost.get(), in_task
         if self.outer is not None:
             self.refuse_circle()
 
@@ -43,9 +41,8 @@ class Construction:
         if self.done is not None:
             self.done.set_result(None)
         del self.made  # which holds this, and is to be freed with its scope
-        _innermost.reset(
-            self.token
-        )  # last, since it fails where a lost loop's task is closed by the collector
+        # last, since it fails where a lost loop's task is closed by the collector
+        _innermost.reset(self.token)
 
     def refuse_circle(self, way: tuple[Construction, ...] = ()) -> None:
         """Raise if what this holds up, which is what it is within and what waits for that, makes the same service."""
@@ -90,9 +87,10 @@ class Scope:
     Open one with `create_scope`; the container itself is the outermost.
     """
 
-    def __init__(self, root: Any, calls: dict[Hashable, Callable[[Any], Any]]) -> None:
-        self._root = root
-        self._calls: Any = calls  # None once it is closed
+    __slots__ = ("__weakref__", "_calls", "_made", "_root", "_tails")
+
+    def __init__(self, root: Any, calls: Any) -> None:
+        self._root, self._calls = root, calls  # no calls once it is closed
         self._made: dict[Hashable, Construction] = {}  # what is built here, and what is being built
         self._tails: dict[Construction, Callable[..., Any]] = {}  # how that is disposed, the oldest first
 
@@ -115,7 +113,7 @@ class Scope:
         try:
             call = self._calls[key]
         except (KeyError, TypeError):  # not asked for yet, or not hashable
-            call = functools.partial(Scope._resolve_first, key=key)
+            call = self._plan(key).call
         try:
             return call(self)
         except RecursionError as exc:
@@ -161,41 +159,35 @@ class Scope:
         self._calls = None
         self._made.clear()  # forgotten before it is disposed, so that nobody is handed a closed service
 
-    def _resolve_first(self, key: Hashable) -> Any:
-        wiring, plan = self._root._wired(), self._plan(key)
-        value = plan.call(self)
-        with LOCK, contextlib.suppress(TypeError):  # the key is not hashable, or the scope is closed by now
-            if wiring is self._root._wiring:
-                self._calls[key] = (lambda _: value) if plan.shared else plan.call
-        return value
-
     def _plan(self, key: Hashable) -> Plan:
+        root = self._root
         with LOCK:
             if self._calls is None:
                 raise ContainerError(_CLOSED)
-            wiring = self._root._wired()
-            plan: Plan = wiring.supply(key) or Plan(None, wrong=wiring.missing(key))
-        if plan.wrong:
-            raise type(plan.wrong)(str(plan.wrong))  # anew, or it would collect the ways of all who ask
-        if self is self._root and plan.scoped:
-            use = f"with container.create_scope() as scope: scope.resolve({python_of(key)})"
-            raise CaptiveDependencyError(f"{name_of(key)} is or needs the scoped {plan.scoped}; use: {use}")
+            plan: Plan = root.supply(key) or root.missing(key)
+            plan.refuse()
+            if self is root and plan.scoped:
+                use = f"with container.create_scope() as scope: scope.resolve({python_of(key)})"
+                why = f"{name_of(key)} is or needs the scoped {plan.scoped}"
+                raise CaptiveDependencyError(f"{why}; use: {use}")
+            value = root._made.get(plan.slot, plan).value
+            if value is not NOTHING or not plan.shared:
+                with contextlib.suppress(TypeError):  # not hashable
+                    self._calls[key] = plan.call if value is NOTHING else (lambda _: value)
         return plan
 
     def build(self, plan: Plan) -> Any:
-        """Return the one service of ``plan``, or a new transient; who need not wait for another takes a short way."""
+        """Return the one service of ``plan``; what is plain, and waits for no other, takes a short way."""
         mine = Construction(plan, self._made)
-        if plan.once and self._made.setdefault(plan.slot, mine) is not mine:
+        if not plan.plain or self._made.setdefault(plan.slot, mine) is not mine:
             return drive(self.abuild(plan))
         with mine:
-            value = plan.fresh(self)
-            mine.value = value if plan.plain else drive(self._keep(mine, value))
+            mine.value = plan.fresh(self)
         return mine.value
 
     async def abuild(self, plan: Plan, *, in_task: bool = False) -> Any:
         """Do as `build` does, awaiting what must be awaited; whoever comes first builds it, with no lock held."""
-        mine = Construction(plan, self._made)
-        mine.in_task = in_task
+        mine = Construction(plan, self._made, in_task=in_task)
         while plan.once and (other := self._made.setdefault(plan.slot, mine)) is not mine:
             if other.value is not NOTHING:
                 return other.value
@@ -235,7 +227,7 @@ class Scope:
 
     async def leave(self, tails: Sequence[Construction], error: Any = (), *, in_task: bool = False) -> None:
         """Dispose services in reverse order, all of them whatever one does; then raise what went wrong."""
-        failed: list[tuple[str, BaseException]] = []
+        failed: list[tuple[BaseException, str]] = []
         body = error or (None, None, None)
         for tail in reversed(tails):
             try:
@@ -247,16 +239,14 @@ class Scope:
                     await result
             except BaseException as exc:  # noqa: BLE001 - the others come first; it is raised below
                 if exc is not body[1]:
-                    failed.append((tail.plan.service.name, exc))
+                    failed.append((exc, f"{tail.plan.service.name}: {type(exc).__name__}: {exc}"))
         if failed:
-            what = "; ".join(f"{name}: {type(exc).__name__}: {exc}" for name, exc in failed)
-            message = (
-                f"{len(failed)} of {len(tails)} services could not be disposed ({what}); the others were"
-            )
+            what = "; ".join(text for _, text in failed)
+            message = f"{len(failed)} of {len(tails)} services could not be disposed: {what}"
             # an interrupt or a cancel that came while disposing goes before the body's own error
-            raised = next((exc for _, exc in failed if not isinstance(exc, Exception)), body[1])
+            raised = next((exc for exc, _ in failed if not isinstance(exc, Exception)), body[1])
             if raised is None:
-                raise ContainerError(message) from failed[0][1]
+                raise ContainerError(message) from failed[0][0]
             raised.add_note(message)
             raise raised
 

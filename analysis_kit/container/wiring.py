@@ -9,9 +9,9 @@ import inspect
 import threading
 import types
 import typing
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from analysis_kit import errors
 from analysis_kit.hints import parameters_of
@@ -19,7 +19,7 @@ from analysis_kit.hints import parameters_of
 NOTHING: Any = inspect.Parameter.empty  # "no value here", so that None stays a value
 LOCK = threading.RLock()  # guards what every container knows; never held while a service is built or disposed
 _UNIONS = typing.Union, types.UnionType
-_MANAGED = ("__enter__", "__aenter__", "close", "aclose")
+_MANAGED = {"__enter__", "__aenter__", "close", "aclose"}
 
 
 class Lifetime(enum.Enum):
@@ -58,10 +58,33 @@ class Registration:
     name: str
     lifetime: Lifetime
     implementation: Any
-    ident: Hashable
+    ident: Hashable = None
     value: Any = NOTHING
     generation: int = 1
     dependencies: tuple[Hashable, ...] = ()
+
+    @classmethod
+    def of(cls, lifetime: Lifetime, key: Any, implementation: Any, factory: Any, instance: Any) -> Self:
+        """Return the registration of a service that is made in one of three ways, or by its key."""
+        given = instance is not NOTHING
+        makers = [each for each in (implementation, factory) if each is not None]
+        make = type(instance) if given else [*makers, key][0]
+        abstract = inspect.isabstract(make) or getattr(make, "_is_protocol", False)
+        for wrong, why in (
+            (not isinstance(key, Hashable), "it is not hashable, and so no key"),
+            (len(makers) + given > 1, "give one of implementation=, factory= and instance="),
+            (given and lifetime is not Lifetime.SINGLETON, "an instance is one; use register_singleton"),
+            (not callable(make) or abstract, "it is abstract or builds nothing; give a class or instance="),
+        ):
+            if wrong:
+                raise errors.ConfigurationError(f"{name_of(key)}: {why}")
+        # a generator's first value is the service and the rest its tail, as contextlib reads generators
+        calls = [] if isinstance(make, type) else [make, make.__call__]
+        if any(map(inspect.isgeneratorfunction, calls)):
+            make = contextlib.contextmanager(make)
+        elif any(map(inspect.isasyncgenfunction, calls)):
+            make = contextlib.asynccontextmanager(make)
+        return cls(key, name_of(key), lifetime, make, value=instance)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.lifetime.value}, generation {self.generation}{', live' * self.live})"
@@ -84,29 +107,6 @@ class Registration:
         return False
 
 
-def checked(lifetime: Lifetime, key: Any, implementation: Any, factory: Any, instance: Any) -> Registration:
-    """Return the registration of a service that is made in one of three ways, or by its key."""
-    given = instance is not NOTHING
-    makers = [each for each in (implementation, factory) if each is not None]
-    make = type(instance) if given else [*makers, key][0]
-    abstract = inspect.isabstract(make) or getattr(make, "_is_protocol", False)
-    for wrong, why in (
-        (not isinstance(key, Hashable), "it is not hashable, and so no key"),
-        (len(makers) + given > 1, "give one of implementation=, factory= and instance="),
-        (given and lifetime is not Lifetime.SINGLETON, "an instance is one; use register_singleton"),
-        (not callable(make) or abstract, "it is abstract or builds nothing; give a class or instance="),
-    ):
-        if wrong:
-            raise errors.ConfigurationError(f"{name_of(key)}: {why}")
-    # a generator's first value is the service and the rest its tail, as contextlib reads generators
-    calls = [] if isinstance(make, type) else [make, make.__call__]
-    if any(map(inspect.isgeneratorfunction, calls)):
-        make = contextlib.contextmanager(make)
-    elif any(map(inspect.isasyncgenfunction, calls)):
-        make = contextlib.asynccontextmanager(make)
-    return Registration(key, name_of(key), lifetime, make, ident_of(key), instance)
-
-
 def ident_of(key: Any, *, by_name: bool = False) -> Hashable:
     """Return what a service is found under: what has a name by that and its module, so that a cell run twice replaces it.
 
@@ -120,6 +120,13 @@ def ident_of(key: Any, *, by_name: bool = False) -> Hashable:
     kinds: Any = (type, types.FunctionType, typing.NewType)
     named = isinstance(key, kinds) and (by_name or "<" not in key.__qualname__)
     return (type, key.__module__, key.__qualname__) if named else key
+
+
+def look_up(known: Mapping[Hashable, Registration], key: Any) -> Registration | None:
+    """Return the registration of ``key`` among those known by ident."""
+    with contextlib.suppress(TypeError):  # not hashable, and so no key
+        return known.get(ident_of(key)) or known.get(ident_of(key, by_name=True))
+    return None
 
 
 def name_of(key: Any) -> str:
@@ -146,23 +153,30 @@ class Plan:
     """
 
     shared = False  # whether there is one for all scopes
+    value: Any = NOTHING  # as of a construction, for who finds none
 
-    def __init__(self, make: Any, plans: Sequence[Plan] = (), service: Any = None, wrong: Any = None) -> None:
+    def __init__(self, make: Any, plans: Sequence[Plan] = (), service: Any = None, wrong: Any = ()) -> None:
         self.make, self.plans, self.service = make, plans, service
         self.needs: tuple[Hashable, ...] = tuple(key for plan in plans for key in plan.keys)
         # what is needed where this is
         self.keys: tuple[Hashable, ...] = (service.key,) if service else self.needs
-        own = frozenset([service] if service else [])
-        self.parts: frozenset[Registration] = own.union(*(plan.parts for plan in plans))
-        # why it cannot be built
-        self.wrong: Any = next((plan.wrong for plan in plans if plan.wrong), wrong)
+        # all that is in it, and what else must be in force as long as it is
+        self.parts: frozenset[Any] = frozenset([service]).union(*(plan.parts for plan in plans))
+        # why it cannot be built, each reason once
+        self.wrong: Any = dict.fromkeys([*wrong, *(each for plan in plans for each in plan.wrong)])
+        scoped = (each.name for each in self.parts if getattr(each, "lifetime", None) is Lifetime.SCOPED)
+        self.scoped = min(scoped, default="")  # a scoped service in it
         self.slot: Hashable = self.parts | {(service,)}  # what its service is kept under
-        self.scoped: str = next((plan.scoped for plan in plans if plan.scoped), "")  # a scoped service in it
         self.leaf = None if plans else make  # what makes it of nothing else
         self.call = self.fresh = self._closure()
         self.acall: Callable[[Any], Awaitable[Any]] = self.afresh
         if service is not None:
             self._heed_lifetime(service)
+
+    def refuse(self) -> None:
+        """Raise why it cannot be built, if anything, anew, or the error would collect the ways of all who ask."""
+        if kinds := {str(each): type(each) for each in self.wrong}:
+            raise next(iter(kinds.values()))("\n".join(kinds))
 
     async def afresh(self, holder: Any) -> Any:
         """Do as ``fresh`` does, awaiting what must be awaited."""
@@ -184,73 +198,76 @@ class Plan:
 
     def _heed_lifetime(self, service: Registration) -> None:
         """Have the service looked for, built and kept in the container or scope that it belongs to."""
-        make, slot, name = service.implementation, self.slot, service.name
+        make, slot = service.implementation, self.slot
         self.shared = shared = service.lifetime is Lifetime.SINGLETON
-        if shared and self.scoped:
-            why = f"the singleton {name} would hold the scoped {self.scoped} for good; make both the same"
-            self.wrong = self.wrong or errors.CaptiveDependencyError(why)
         self.once = service.lifetime is not Lifetime.TRANSIENT
-        if self.once and not shared:
-            self.scoped = name
-        self.plain = isinstance(make, type) and not any(hasattr(make, each) for each in _MANAGED)
+        if shared and self.scoped:
+            why = f"the singleton {service.name} would hold the scoped {self.scoped} for good; make both the same"
+            self.wrong[errors.CaptiveDependencyError(why)] = None
+        # whether it is nothing to dispose
+        self.plain = isinstance(make, type) and _MANAGED.isdisjoint(dir(make))
         if service.live or (self.plain and not self.once):
             return
 
         def call(holder: Any) -> Any:
             keeper = holder._root if shared else holder
-            made = keeper._made.get(slot)
-            return keeper.build(self) if made is None or made.value is NOTHING else made.value
+            value = keeper._made.get(slot, self).value
+            return keeper.build(self) if value is NOTHING else value
 
-        def acall(holder: Any) -> Awaitable[Any]:
-            return (holder._root if shared else holder).abuild(self, in_task=True)  # type: ignore[no-any-return]
-
-        self.call, self.acall, self.leaf = call, acall, None
+        self.call, self.leaf = call, None
+        self.acall = lambda holder: (holder._root if shared else holder).abuild(self, in_task=True)
 
 
 class Wiring:
-    """The plans of one set of registrations, each made when it is first asked for."""
+    """What is registered, and the plans of it, each made when it is first asked for."""
 
-    def __init__(self, known: dict[Any, Registration], doubles: dict[Any, Registration], root: Any) -> None:
-        self.known, self._root, self._plans = known | doubles, root, dict[Registration, Plan]()
-        # it may be asked for any of the doubles, so that what takes it must not outlive them
-        self._whole = Plan(None)
-        self._whole.parts = frozenset(doubles.values())
+    # of what is decorated, one's own, and each override in force, by ident
+    _layers: dict[object, dict[Hashable, Registration]]
+    _in_force: Callable[[], Mapping[Hashable, Registration]]
+    _plans: dict[Registration, Plan]
 
-    def find(self, key: Any) -> Registration | None:
-        """Return the registration of ``key``."""
-        with contextlib.suppress(TypeError):  # not hashable, and so no key
-            return self.known.get(ident_of(key)) or self.known.get(ident_of(key, by_name=True))
-        return None
+    def validate(self) -> None:
+        """Check every registration without building anything.
+
+        Raises
+        ------
+        ContainerError
+            Of the first problem's kind, naming all: circles with their path, captive scoped services, parameters
+            that nothing fills.
+        """
+        with LOCK:
+            Plan(list, [self.plan(each) for each in self._in_force().values()]).refuse()
+
+    def __contains__(self, key: Hashable) -> bool:
+        return look_up(self._in_force(), key) is not None
 
     def plan(self, service: Registration, path: tuple[Registration, ...] = ()) -> Plan:
         """Return the plan of ``service``, needed along ``path``."""
         if service in path:
-            return Plan(None, wrong=circular([each.key for each in (*path, service)]))
+            return Plan(None, wrong=[circular([each.key for each in (*path, service)])])
         if service not in self._plans:
             self._plans[service] = self._compile(service, (*path, service))
         return self._plans[service]
 
-    def all_plans(self) -> list[tuple[Registration, Plan]]:
-        """Return every registration with its plan."""
-        return [(each, self.plan(each)) for each in self.known.values()]
-
     def supply(self, hint: Any, path: tuple[Registration, ...] = ()) -> Plan | None:
         """Return the plan that gives what ``hint`` asks for, or None."""
-        if (service := self.find(hint)) is not None:
+        if (service := look_up(self._in_force(), hint)) is not None:
             return self.plan(service, path)
         origin, args = typing.get_origin(hint), typing.get_args(hint)
         if origin in (*_UNIONS, typing.Annotated):
-            ways = (self.supply(each, path) for each in (args[:1] if origin is typing.Annotated else args))
-            return next((way for way in ways if way is not None), None)
+            kinds = args[:1] if origin is typing.Annotated else args
+            return next(filter(None, (self.supply(each, path) for each in kinds)), None)
         if args and (origin in (list, Sequence, Iterable) or (origin is tuple and args[1:] == (...,))):
-            others = [each for each in self.known.values() if each not in path[-1:]]
+            others = [each for each in self._in_force().values() if each not in path[-1:]]
             plans = [self.plan(each, path) for each in others if each.provides(args[0])]
-            kind = tuple if origin is tuple else list
-            return Plan(lambda *services: kind(services), plans) if plans else None
-        return self._whole if hint in type(self._root).__mro__[:-1] else None
+            return Plan(lambda *all_: all_ if origin is tuple else [*all_], plans) if plans else None
+        # who takes the container may ask it for any double, and so must not outlive them
+        whole = Plan(None)
+        whole.parts = frozenset([*self._layers][2:])
+        return whole if hint in type(self).__mro__[:-1] else None
 
-    def missing(self, key: Any, parameter: Any = None, hint: Any = NOTHING) -> errors.ServiceNotFoundError:
-        """Return the error for ``key``, or for its parameter, that nothing registered can fill."""
+    def missing(self, key: Any, parameter: Any = None, hint: Any = NOTHING) -> Plan:
+        """Return the plan of what nothing registered gives: ``key``, or its parameter."""
         name, asked = name_of(key), key if parameter is None else hint
         module = f"{asked.__module__}." if isinstance(asked, type) else ""
         why, add = f"nothing is registered for {module}{name}", f"{python_of(asked)}, <a class>"
@@ -258,29 +275,24 @@ class Wiring:
             why = f"{name} cannot be built: nothing fills its parameter {parameter.name!r} ({parameter})"
             if hint is NOTHING or getattr(hint, "__module__", "") == "builtins":
                 add = f"{python_of(key)}, factory=lambda: {name}({parameter.name}=...)"
-        known = ", ".join(each.name for each in self.known.values()) or "nothing yet"
+        known = ", ".join(each.name for each in self._in_force().values()) or "nothing yet"
         how = f"Registered: {known}. To add: container.register_singleton({add})"
-        return errors.ServiceNotFoundError(f"{why}. {how}")
+        return Plan(None, wrong=[errors.ServiceNotFoundError(f"{why}. {how}")])
 
     def _compile(self, service: Registration, path: tuple[Registration, ...]) -> Plan:
-        make = service.implementation
-        if service.live:
-            return Plan(lambda: service.value, (), service)
-        classes = (base for each in self.known.values() for base in each.classes())
-        plans, named, unfilled = list[Plan](), list[str](), list[str]()
+        make = (lambda: service.value) if service.live else service.implementation
+        classes = (base for each in self._in_force().values() for base in each.classes())
+        plans, named = list[Plan](), list[str]()
         for each, hint in parameters_of(make, classes):
-            plan = self.supply(hint, path)
-            if plan is None and each.default is NOTHING and types.NoneType in typing.get_args(hint):
-                plan = Plan(lambda: None)
-            if plan is None and each.default is NOTHING:
-                unfilled.append(str(self.missing(service.key, each, hint)))
-            elif plan is not None or each.kind is not each.KEYWORD_ONLY:  # else its own default holds
-                plans.append(plan or Plan(lambda value=each.default: value))
-                named += [each.name] if each.kind is each.KEYWORD_ONLY else []
+            plan, default, by_name = self.supply(hint, path), each.default, each.kind is each.KEYWORD_ONLY
+            if plan is None and default is NOTHING and types.NoneType not in typing.get_args(hint):
+                plan = self.missing(service.key, each, hint)
+            if plan or default is NOTHING or not by_name:  # else its own default holds
+                plans.append(plan or Plan(lambda value=default: None if value is NOTHING else value))
+                named += [each.name] * by_name
 
         def call_by_name(*values: Any) -> Any:
             first = len(plans) - len(named)
             return make(*values[:first], **dict(zip(named, values[first:], strict=True)))
 
-        wrong = errors.ServiceNotFoundError("\n".join(unfilled)) if unfilled else None
-        return Plan(call_by_name if named else make, plans, service, wrong)
+        return Plan(call_by_name if named else make, plans, service)
