@@ -12,7 +12,7 @@ import functools
 import logging
 import weakref
 from collections import ChainMap
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -103,7 +103,8 @@ class DIContainer(Scope, Wiring):
         try:
             yield
         finally:
-            del self._layers[layer]
+            with LOCK:
+                del self._layers[layer]
             self.heed_change()
 
     def registrations(self) -> dict[Hashable, Registration]:
@@ -178,9 +179,7 @@ class DIContainer(Scope, Wiring):
         try:
             drive(self.leave(tails))
         except ContainerError:
-            _log.warning(
-                "what was replaced could not be disposed", exc_info=True, extra={"services": len(tails)}
-            )
+            _log.warning("what was replaced is not disposed", exc_info=True, extra={"services": len(tails)})
 
     def _put(self, layer: object, *given: Any) -> None:
         with LOCK:
@@ -229,8 +228,7 @@ def injectable(lifetime: Lifetime) -> Callable[[type[T]], type[T]]:
 
     def mark(cls: Any) -> Any:
         with LOCK:
-            service = Registration.of(lifetime, cls, None, None, NOTHING)
-            service = _beside(_injectables, service, by_name=True)
+            service = _beside(_injectables, Registration.of(lifetime, cls, None, None, NOTHING), by_name=True)
             _injectables[service.ident] = service
         _heed_change()
         return cls
@@ -238,9 +236,7 @@ def injectable(lifetime: Lifetime) -> Callable[[type[T]], type[T]]:
     return mark
 
 
-def _beside(
-    known: Mapping[Hashable, Registration], service: Registration, *, by_name: bool = False
-) -> Registration:
+def _beside(known: wiring.Known, service: Registration, *, by_name: bool = False) -> Registration:
     """Return ``service`` as it is registered beside what is known: as its next generation, or with a name of its own."""
     if (former := look_up(known, service.key)) is not None:
         facts = {"service": former.name, "generation": former.generation + 1}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Hashable, Sequence
 from contextvars import ContextVar
 from typing import Any, Self, TypeVar, overload
 
-from analysis_kit.container.wiring import LOCK, NOTHING, Plan, circular, name_of, python_of
+from analysis_kit.container.wiring import LOCK, NOTHING, Plan, Registration, circular, name_of, python_of
 from analysis_kit.errors import CaptiveDependencyError, ContainerError
 
 T = TypeVar("T")
@@ -22,12 +22,12 @@ class Construction:
     """A service being made, within another or on its own, and then made; tasks that its factory starts are within it."""
 
     value: Any = NOTHING
-    over = awaits = False  # whether it is made, or failed; whether it is disposed by awaiting
+    # whether it is made, or failed; is disposed by awaiting; can be waited for by awaiting
+    over = awaits = in_task = False
     done: Any = None  # a future, made by the first who waits, since it costs an import
 
-    def __init__(self, plan: Plan, made: dict[Hashable, Construction], *, in_task: bool = False) -> None:
-        # in_task: whether who makes it can wait for it by awaiting
-        self.plan, self.made, self.outer, self.in_task = plan, made, _innermost.get(), in_task
+    def __init__(self, plan: Plan, made: dict[Hashable, Construction]) -> None:
+        self.plan, self.made, self.outer = plan, made, _innermost.get()
         if self.outer is not None:
             self.refuse_circle()
 
@@ -60,7 +60,7 @@ class Construction:
         from concurrent.futures import Future
 
         if other.in_task and not self.in_task and asyncio._get_running_loop() is not None:
-            raise needs_await(self.plan, "is being built by a task, and waiting would stop it")
+            raise needs_await(self.plan.service, "is being built by a task, and waiting would stop it")
         with LOCK:
             self.refuse_circle()
             _waiting[self] = other
@@ -86,8 +86,6 @@ class Scope:
 
     Open one with `create_scope`; the container itself is the outermost.
     """
-
-    __slots__ = ("__weakref__", "_calls", "_made", "_root", "_tails")
 
     def __init__(self, root: Any, calls: Any) -> None:
         self._root, self._calls = root, calls  # no calls once it is closed
@@ -187,7 +185,8 @@ class Scope:
 
     async def abuild(self, plan: Plan, *, in_task: bool = False) -> Any:
         """Do as `build` does, awaiting what must be awaited; whoever comes first builds it, with no lock held."""
-        mine = Construction(plan, self._made, in_task=in_task)
+        mine = Construction(plan, self._made)
+        mine.in_task = in_task
         while plan.once and (other := self._made.setdefault(plan.slot, mine)) is not mine:
             if other.value is not NOTHING:
                 return other.value
@@ -201,7 +200,7 @@ class Scope:
         if inspect.iscoroutine(value):
             if not mine.in_task:
                 value.close()
-                raise needs_await(mine.plan, "is made by an asynchronous factory")
+                raise needs_await(mine.plan.service, "is made by an asynchronous factory")
             value = await value
         kind, given = type(value), value
         close = getattr(value, "close", None) or getattr(value, "aclose", None)
@@ -209,7 +208,7 @@ class Scope:
         lock = hasattr(kind, "acquire") and hasattr(kind, "release")
         mine.awaits = hasattr(kind, "__aenter__") and not (lock or hasattr(kind, "__enter__"))
         if mine.awaits and not mine.in_task:
-            raise needs_await(mine.plan, "is an asynchronous context manager")
+            raise needs_await(mine.plan.service, "is an asynchronous context manager")
         if hasattr(kind, "__enter__") and not lock:
             given, leave = value.__enter__(), value.__exit__
         elif mine.awaits:
@@ -232,7 +231,7 @@ class Scope:
         for tail in reversed(tails):
             try:
                 if tail.awaits and not in_task:
-                    raise needs_await(tail.plan, "is disposed asynchronously")
+                    raise ContainerError("it is disposed by awaiting; use: async with, or await aclose()")
                 leave = self._tails.pop(tail, None)  # None: someone else is at it
                 result = leave(*body) if leave else None
                 if in_task and inspect.isawaitable(result):
@@ -259,7 +258,6 @@ def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
         return done.value
 
 
-def needs_await(plan: Plan, why: str) -> ContainerError:
+def needs_await(service: Registration, why: str) -> ContainerError:
     """Return the error that says what to await."""
-    use = f"await container.aresolve({python_of(plan.service.key)}), and async with or aclose()"
-    return ContainerError(f"{plan.service.name} {why}; use: {use}")
+    return ContainerError(f"{service.name} {why}; use: await container.aresolve({python_of(service.key)})")

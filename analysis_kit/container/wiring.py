@@ -8,17 +8,16 @@ import enum
 import inspect
 import threading
 import types
-import typing
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, Any, NewType, Self, Union, get_args, get_origin
 
 from analysis_kit import errors
 from analysis_kit.hints import parameters_of
 
 NOTHING: Any = inspect.Parameter.empty  # "no value here", so that None stays a value
 LOCK = threading.RLock()  # guards what every container knows; never held while a service is built or disposed
-_UNIONS = typing.Union, types.UnionType
+_UNIONS = Union, types.UnionType
 _MANAGED = {"__enter__", "__aenter__", "close", "aclose"}
 
 
@@ -107,6 +106,9 @@ class Registration:
         return False
 
 
+Known = Mapping[Hashable, Registration]  # by what they are found under
+
+
 def ident_of(key: Any, *, by_name: bool = False) -> Hashable:
     """Return what a service is found under: what has a name by that and its module, so that a cell run twice replaces it.
 
@@ -114,15 +116,15 @@ def ident_of(key: Any, *, by_name: bool = False) -> Hashable:
     """
     if isinstance(key, enum.Enum):
         return ident_of(type(key)), key.name
-    if args := key if isinstance(key, list) else typing.get_args(key):  # a list: the parameters of a Callable
-        order = frozenset if typing.get_origin(key) in _UNIONS else tuple
-        return ident_of(typing.get_origin(key)), order(map(ident_of, args))
-    kinds: Any = (type, types.FunctionType, typing.NewType)
+    if args := key if isinstance(key, list) else get_args(key):  # a list: the parameters of a Callable
+        order = frozenset if get_origin(key) in _UNIONS else tuple
+        return ident_of(get_origin(key)), order(map(ident_of, args))
+    kinds: Any = (type, types.FunctionType, NewType)
     named = isinstance(key, kinds) and (by_name or "<" not in key.__qualname__)
     return (type, key.__module__, key.__qualname__) if named else key
 
 
-def look_up(known: Mapping[Hashable, Registration], key: Any) -> Registration | None:
+def look_up(known: Known, key: Any) -> Registration | None:
     """Return the registration of ``key`` among those known by ident."""
     with contextlib.suppress(TypeError):  # not hashable, and so no key
         return known.get(ident_of(key)) or known.get(ident_of(key, by_name=True))
@@ -223,7 +225,7 @@ class Wiring:
 
     # of what is decorated, one's own, and each override in force, by ident
     _layers: dict[object, dict[Hashable, Registration]]
-    _in_force: Callable[[], Mapping[Hashable, Registration]]
+    _in_force: Callable[[], Known]
     _plans: dict[Registration, Plan]
 
     def validate(self) -> None:
@@ -253,9 +255,9 @@ class Wiring:
         """Return the plan that gives what ``hint`` asks for, or None."""
         if (service := look_up(self._in_force(), hint)) is not None:
             return self.plan(service, path)
-        origin, args = typing.get_origin(hint), typing.get_args(hint)
-        if origin in (*_UNIONS, typing.Annotated):
-            kinds = args[:1] if origin is typing.Annotated else args
+        origin, args = get_origin(hint), get_args(hint)
+        if origin in (*_UNIONS, Annotated):
+            kinds = args[:1] if origin is Annotated else args
             return next(filter(None, (self.supply(each, path) for each in kinds)), None)
         if args and (origin in (list, Sequence, Iterable) or (origin is tuple and args[1:] == (...,))):
             others = [each for each in self._in_force().values() if each not in path[-1:]]
@@ -285,7 +287,7 @@ class Wiring:
         plans, named = list[Plan](), list[str]()
         for each, hint in parameters_of(make, classes):
             plan, default, by_name = self.supply(hint, path), each.default, each.kind is each.KEYWORD_ONLY
-            if plan is None and default is NOTHING and types.NoneType not in typing.get_args(hint):
+            if plan is None and default is NOTHING and types.NoneType not in get_args(hint):
                 plan = self.missing(service.key, each, hint)
             if plan or default is NOTHING or not by_name:  # else its own default holds
                 plans.append(plan or Plan(lambda value=default: None if value is NOTHING else value))
