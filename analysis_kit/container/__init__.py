@@ -248,9 +248,8 @@ def _beside(known: wiring.Known, service: Registration, *, by_name: bool = False
 
 
 def _heed_change() -> None:
-    for reference in _alive.valuerefs():
-        if (container := reference()) is not None:
-            container.heed_change()
+    for container in filter(None, (reference() for reference in _alive.valuerefs())):
+        container.heed_change()
 
 
 @functools.cache

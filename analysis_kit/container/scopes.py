@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import traceback
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from contextvars import ContextVar
 from typing import Any, Self, TypeVar, overload
@@ -116,11 +115,11 @@ class Scope:
             return call(self)
         except RecursionError as exc:
             # what a constructor asks for itself is in no hint, and to track plain transients would cost each of them
-            frames = [frame for frame, _ in traceback.walk_tb(exc.__traceback__)]
-            asked = [each.f_locals["key"] for each in frames if each.f_code is frames[0].f_code]
-            if key not in asked[1:]:
+            asked = vars(exc).setdefault("asked", [])  # from inside out
+            asked.append(key)
+            if key not in asked[:-1]:
                 raise
-            raise circular(asked[: asked.index(key, 1) + 1]) from None
+            raise circular(asked[asked.index(key) :][::-1]) from None
 
     async def aresolve(self, key: Hashable) -> Any:
         """Do as `resolve` does, awaiting asynchronous factories and context managers."""

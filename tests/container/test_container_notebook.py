@@ -54,6 +54,17 @@ def test_D9_a_decorated_cell_run_twice(container):
     assert "CellTone (singleton, generation 2, live)" in repr(container)
 
 
+def test_D9_a_decorated_class_has_one_generation_for_all(caplog):
+    """A container made later knows how often a class was decorated, which is logged once and not by each container."""
+    first, second = DIContainer(), DIContainer()
+    code = "@injectable(Lifetime.SINGLETON)\nclass CellCounted: pass"
+    run_cell(code)
+    with caplog.at_level(logging.INFO, "analysis_kit"):
+        new = run_cell(code)["CellCounted"]
+    assert [each.registrations()[new].generation for each in (first, second, DIContainer())] == [2, 2, 2]
+    assert [record.service for record in caplog.records] == ["CellCounted"]
+
+
 def test_D9_a_cell_with_registrations_run_twice(container):
     """The same for classes registered by hand, whose users in other cells still hint at the old class."""
     cell = "class CellCache: pass\ncontainer.register_singleton(CellCache)"

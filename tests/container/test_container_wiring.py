@@ -308,6 +308,25 @@ def test_validate_names_every_problem_and_builds_nothing(container):
     assert not built
 
 
+def test_all_that_is_wrong_in_a_graph_comes_in_one_error(container):
+    """Resolving names what two parts of a graph lack, each once however often it is needed."""
+
+    class Left:
+        def __init__(self, one: int): ...
+
+    class Right:
+        def __init__(self, two: bytes, left: Left): ...
+
+    class Top:
+        def __init__(self, left: Left, right: Right): ...
+
+    for each in (Left, Right, Top):
+        container.register_transient(each)
+    with pytest.raises(ServiceNotFoundError, match="(?s)'one'.*'two'") as caught:
+        container.resolve(Top)
+    assert str(caught.value).count("'one'") == 1
+
+
 def test_a_list_gets_all_of_a_kind(container):
     """``list[Base]``, ``tuple[Base, ...]`` and ``Sequence[Base]`` get every service of the kind, in order."""
 
