@@ -11,7 +11,6 @@ import contextlib
 import functools
 import logging
 import weakref
-from collections import ChainMap
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -191,7 +190,7 @@ class DIContainer(Scope, Wiring):
         self._made.clear()
         self.heed_change()  # a container can be used again
 
-    def _in_force(self) -> ChainMap[Hashable, Registration]:
+    def _in_force(self) -> dict[Hashable, Registration]:
         """Return what counts now, by ident; one's own come first, and count more than what is decorated."""
         auto, own, *doubles = self._layers.values()
         if auto:
@@ -199,7 +198,7 @@ class DIContainer(Scope, Wiring):
 
             _once(settings.on_change, _heed_change)
             auto = auto if settings.get_settings().ENABLE_AUTO_REGISTRATION else {}
-        return ChainMap(*reversed(doubles), own, auto, own)
+        return functools.reduce(dict.__or__, [own, auto, own, *doubles])
 
 
 _alive: weakref.WeakValueDictionary[int, DIContainer] = weakref.WeakValueDictionary()
