@@ -227,7 +227,7 @@ def injectable(lifetime: Lifetime) -> Callable[[type[T]], type[T]]:
 
     def mark(cls: Any) -> Any:
         with LOCK:
-            service = _beside(_injectables, Registration.of(lifetime, cls, None, None, NOTHING), by_name=True)
+            service = _beside(_injectables, Registration.of(lifetime, cls, None, None, NOTHING))
             _injectables[service.ident] = service
         _heed_change()
         return cls
@@ -235,7 +235,7 @@ def injectable(lifetime: Lifetime) -> Callable[[type[T]], type[T]]:
     return mark
 
 
-def _beside(known: wiring.Known, service: Registration, *, by_name: bool = False) -> Registration:
+def _beside(known: dict[Hashable, Registration], service: Registration) -> Registration:
     """Return ``service`` as it is registered beside what is known: as its next generation, or with a name of its own."""
     if (former := look_up(known, service.key)) is not None:
         facts = {"service": former.name, "generation": former.generation + 1}
@@ -243,7 +243,8 @@ def _beside(known: wiring.Known, service: Registration, *, by_name: bool = False
         return replace(service, name=former.name, ident=former.ident, generation=former.generation + 1)
     module = f"{getattr(service.key, '__module__', 'the')}."
     name = module * any(each.name == service.name for each in known.values()) + service.name
-    return replace(service, name=name, ident=wiring.ident_of(service.key, by_name=by_name))
+    # what is decorated goes by its name also where it was made in a function
+    return replace(service, name=name, ident=wiring.ident_of(service.key, by_name=known is _injectables))
 
 
 def _heed_change() -> None:

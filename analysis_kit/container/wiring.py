@@ -8,7 +8,7 @@ import enum
 import inspect
 import threading
 import types
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NewType, Self, Union, get_args, get_origin
 
@@ -106,9 +106,6 @@ class Registration:
         return False
 
 
-Known = Mapping[Hashable, Registration]  # by what they are found under
-
-
 def ident_of(key: Any, *, by_name: bool = False) -> Hashable:
     """Return what a service is found under: what has a name by that and its module, so that a cell run twice replaces it.
 
@@ -124,7 +121,7 @@ def ident_of(key: Any, *, by_name: bool = False) -> Hashable:
     return (type, key.__module__, key.__qualname__) if named else key
 
 
-def look_up(known: Known, key: Any) -> Registration | None:
+def look_up(known: dict[Hashable, Registration], key: Any) -> Registration | None:
     """Return the registration of ``key`` among those known by ident."""
     with contextlib.suppress(TypeError):  # not hashable, and so no key
         return known.get(ident_of(key)) or known.get(ident_of(key, by_name=True))
@@ -225,7 +222,7 @@ class Wiring:
 
     # of what is decorated, one's own, and each override in force, by ident
     _layers: dict[object, dict[Hashable, Registration]]
-    _in_force: Callable[[], Known]
+    _in_force: Callable[[], dict[Hashable, Registration]]
     _plans: dict[Registration, Plan]
 
     def validate(self) -> None:
@@ -262,7 +259,7 @@ class Wiring:
         if args and (origin in (list, Sequence, Iterable) or (origin is tuple and args[1:] == (...,))):
             others = [each for each in self._in_force().values() if each not in path[-1:]]
             plans = [self.plan(each, path) for each in others if each.provides(args[0])]
-            return Plan(lambda *all_: all_ if origin is tuple else [*all_], plans) if plans else None
+            return Plan(lambda *made: made if origin is tuple else [*made], plans) if plans else None
         # who takes the container may ask it for any double, and so must not outlive them
         whole = Plan(None)
         whole.parts = frozenset([*self._layers][2:])
