@@ -156,10 +156,10 @@ class DIContainer(Scope, Wiring):
     def _repr_html_(self) -> str:
         from analysis_kit._html import block, table
 
-        known, answers = self.registrations(), {True: "healthy", False: "not healthy", None: "not asked"}
+        known, said = self.registrations(), {True: "healthy", False: "not healthy", None: "not asked"}
         rows = [
             (each.name, each.lifetime.value, name_of(each.implementation), each.generation, "live" * each.live,
-             ", ".join(known[key].name for key in each.dependencies), answers[self._health.get(each.name)])
+             ", ".join(known[key].name for key in each.dependencies), said[self._health.get(each.name)])
             for each in known.values()
         ]  # fmt: skip
         head = ("service", "lifetime", "made by", "generation", "instances", "needs", "health()")

@@ -70,7 +70,7 @@ class Construction:
             elif not other.over:
                 other.done.result(PATIENCE_S)
         except TimeoutError:
-            why = f"is still being built after {PATIENCE_S:g} s; a thread that its factory waits for must not ask for it"
+            why = f"is still being built after {PATIENCE_S:g} s; what it waits for must not ask for it"
             raise ContainerError(f"{other.plan.service.name} {why}") from None
         finally:
             del _waiting[self]

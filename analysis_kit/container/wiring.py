@@ -201,7 +201,7 @@ class Plan:
         self.shared = shared = service.lifetime is Lifetime.SINGLETON
         self.once = service.lifetime is not Lifetime.TRANSIENT
         if shared and self.scoped:
-            why = f"the singleton {service.name} would hold the scoped {self.scoped} for good; make both the same"
+            why = f"the singleton {service.name} would keep the scoped {self.scoped}; make both the same"
             self.wrong[errors.CaptiveDependencyError(why)] = None
         # whether it is nothing to dispose
         self.plain = isinstance(make, type) and _MANAGED.isdisjoint(dir(make))
