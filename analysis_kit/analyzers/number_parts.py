@@ -16,7 +16,8 @@ _YEARS = range(1900, 2101)
 _YEAR_DIGITS = 4  # "2,000" is no year
 _CHAIN = 3  # so many numbers joined by dashes are a date or a telephone number; two may be a range
 _GROUP = 3  # digits between thousands separators
-_THOUSANDS = re.compile(r"(\d{3})(?:[.,](\d{1,2}))?")
+_THOUSANDS = re.compile(r"\d{3}(?:[.,]\d{1,2})?")
+_BETWEEN_ENDS: Final = DASHES | {"to", "and"}
 _MODIFIERS = 2  # words between a number and what it counts: "1,200 new enterprise customers"
 
 
@@ -157,25 +158,22 @@ def _written(tokens: Sequence[Token], index: int) -> tuple[float | None, int]:
             text + more + tokens[after + 1].text,
             after + 2,
         )  # "EUR 18 .9", as tokenised texts have it
-    else:
-        text, after = _grouped(tokens, index)
-    return _value(text), after
+    elif _goes_on(tokens, index):
+        text, after = text + more, after + 1
+    return _value("".join(text.split())), after
 
 
-def _grouped(tokens: Sequence[Token], index: int) -> tuple[str, int]:
-    """Return the digits at ``index`` with the thousands that blanks part from them ("SEK 12 450 million"), and what follows."""
-    parts, after = [tokens[index].text], index + 1
-    while len(parts[0]) <= _GROUP and parts[-1].isdigit() and _digits(tokens, after):
-        group = _THOUSANDS.fullmatch(tokens[after].text)
-        if not group or tokens[after].start != tokens[after - 1].end + 1:
-            break
-        parts.append(f"{group[1]}.{group[2]}" if group[2] else group[1])
-        after += 1
-    groups = parts[1:]
-    # one group alone is thousands behind a currency or where it is round: "our top 10 500 customers" are two numbers
-    before = index - 2 if word(tokens, index - 1) in DASHES else index - 1
-    one = groups and (groups[0] == "000" or "." in groups[0] or _currency_before(tokens, before)[0])
-    return (",".join(parts), after) if one or len(groups) > 1 else (parts[0], index + 1)
+def _goes_on(tokens: Sequence[Token], index: int) -> bool:
+    """Return whether a blank parts thousands as in the other end, before it: "EUR 1 000 to 1 200 million"."""
+    if not _digits(tokens, index + 1) or tokens[index + 1].start != tokens[index].end + 1:
+        return False
+    if len(tokens[index].text) > _GROUP or not _THOUSANDS.fullmatch(tokens[index + 1].text):
+        return False
+    before = _currency_before(tokens, index - 1)[1]
+    if word(tokens, before) not in _BETWEEN_ENDS:
+        return False
+    before -= 1 + (word(tokens, before - 1) in tables.SCALES)
+    return " " in word(tokens, before)
 
 
 def _value(text: str) -> float | None:

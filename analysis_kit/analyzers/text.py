@@ -67,8 +67,13 @@ def word_set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
+#: Thousands parted by blanks, where they cannot be two numbers: a thin space parts no others, and no number begins with 0.
+_THOUSANDS = (
+    r"(?<![.,])(?:(?<!\d[ \u00a0])[1-9]\d\d|[1-9]\d?)(?:[ \u00a0]0\d\d|[\u2009\u202f]\d{3})+"
+    r"(?:[.,]\d{1,2})?(?![.,]?\d|[ \u00a0]\d{3}(?!\d))"
+)
 _TOKEN = re.compile(
-    r"(\d+(?:[.,]\d+)*)"  # 1: 3  3.5  1,200.75
+    rf"({_THOUSANDS}|\d+(?:[.,]\d+)*)"  # 1: 3  3.5  1,200.75  1 000 000
     r"|((?:[^\W\d_]\.){2,}|[^\W\d_]+(?:['\u2019][^\W\d_]+)*)"  # 2: U.S.  growth  don't
     r"|(?<=[^\W_])-(?=[^\W\d_])"  # the hyphen inside a compound: no token
     r"|([.,*=~#_!?-]{2,}|[^\w\s]|_)"  # 3: a mark; a run of stops, commas or dashes is one
