@@ -242,11 +242,23 @@ def _metric(context: _Context, place: int, read: Sequence[_Read]) -> str | None:
     if before:
         return before[-1][1]
     end = min(end, amount.last + _FAR)
-    for at in range(amount.last, end - 1):
-        if tokens[at].text == "," and tokens[at + 1].text == "and":
-            end = at  # "improved to 94%, and inventory was": the next clause has its own number
-            break
-    return next((name for at, _, name in context.metrics if amount.last <= at < end), None)
+    behind = next(((at, name) for at, _, name in context.metrics if amount.last <= at < end), None)
+    return None if behind is None or _of_next_clause(context, amount, first, behind[0]) else behind[1]
+
+
+def _of_next_clause(context: _Context, amount: Quantity, first: int, at: int) -> bool:
+    """Return whether the metric at ``at`` begins a clause of its own, as in "improved to 94%, and inventory was".
+
+    In "at 4%, and 5%, of sales" it does not, nor in "Up 4%, and sales reached", where no other thing has risen.
+    """
+    tokens = context.tokens
+    commas = [n for n in range(amount.last, at - 1) if tokens[n].text == "," and tokens[n + 1].text == "and"]
+    if not commas or any(commas[-1] < each.first < at for each in context.amounts):
+        return False
+    things = {*tables.FAR_NOUNS, "record"}
+    moves = {mark.first for mark in context.marks if mark.tags & _MOVING and mark.text not in things}
+    rest = [n for n in range(first, amount.first) if tokens[n].text not in tables.FILLERS]
+    return not rest or not moves.issuperset(rest)
 
 
 def _metric_of_pair(context: _Context, place: int, first: int, read: Sequence[_Read]) -> str | None:

@@ -253,7 +253,14 @@ def test_guidance_looks_ahead(text, guided):
         ),
         ("Revenue fell, and we lost about $5 million of sales.", ["sales"]),
         ("On-time delivery improved to 94%, and inventory was $141 million.", [None, "inventory"]),
+        ("About 94%, and inventory was $141 million.", [None, "inventory"]),
+        ("We delivered 5% growth, and EBITDA margin was 12%.", [None, "EBITDA margin"]),
         ("Up 9.4%, revenue reached $412.6 million.", ["revenue", "revenue"]),
+        ("Up 9.4%, and revenue reached $412.6 million.", ["revenue", "revenue"]),
+        ("It was $5 million, and $6 million, of revenue.", ["revenue", "revenue"]),
+        ("With 12%, and again 13%, operating margin stood out.", ["operating margin", "operating margin"]),
+        ("At $3, $4, and $5 of EPS.", [None, "EPS", "EPS"]),
+        ("It was 4%, 5%, and 6% in sales growth.", [None, "sales", "sales"]),
     ],
 )
 def test_what_a_number_measures(text, metrics):
