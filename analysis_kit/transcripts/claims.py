@@ -34,7 +34,6 @@ _CLOCK = r"\d{1,2}:\d{2}(?::\d{2})?(?:[.,]\d{1,3})?"
 _LEAD = re.compile(rf"(?:[*_#>]+\s*|[\[(]?{_CLOCK}[\])]?\s+)+")
 _TAIL = re.compile(rf"\s*(?:\[\d{{1,3}}\]|[\[(]{_CLOCK}[\])]|(?<=\s){_CLOCK}|[*_]+)$")
 _MARKED = re.compile(r"<?\s*(?P<mark>[QA]|Question|Answer)\s*(?:--?|[\u2013\u2014])\s*(?P<rest>[^>]+?)\s*>?")
-_MARK_BEHIND = re.compile(r"(?<=\S)\s+[QA]$")
 _BRACKETED = re.compile(r"\[([^\[\]]+)\]|<([^<>]+)>")
 _COLONS = re.compile("[:\uff1a()\\[\\]]")
 #: What no title line is without; looked for first, since all of them are looked for slowly.
@@ -87,7 +86,6 @@ def title_after(lines: Sequence[str], index: int) -> tuple[int, tuple[str | None
     """Return the line where the title of the bare name in line ``index`` may stand, and title and affiliation."""
     at = index + 1 if index + 1 < len(lines) and lines[index + 1] else index + 2
     line = lines[at] if at < len(lines) and len(lines[at]) <= _LONGEST_HEAD else ""
-    line = _MARK_BEHIND.sub("", line)
     parts = split_dashes(bare(line)) if line and not _PROSE.match(line) else []
     # "CFO" and "Analyst" are labels of their own too, but not right under a name
     nameless = nameless_role(line)
@@ -109,9 +107,7 @@ def _read(lines: Sequence[str], index: int) -> Claim | None:
     if colon:
         speech = line[colon + 1 :].lstrip("*_ ")
         claim = None if speech.startswith("/") else _read_head(line[:colon], "colon")
-        # "Tom Ek (UBS):" with nothing behind it is an analyst; only at the very top might UBS be the ticker of a title
-        heads = index > 0 and not speech and claim is not None and claim.affiliation is not None
-        if claim and (heads or not _is_about_the_call(line, claim)):
+        if claim and not _is_about_the_call(line, claim):
             return claim._replace(speech=speech, opens=opens)
     if len(line) > _LONGEST_HEAD:
         return None
@@ -119,7 +115,8 @@ def _read(lines: Sequence[str], index: int) -> Claim | None:
     if claim is None or claim.certainty == Certainty.SURE:
         return claim
     if _is_about_the_call(line, claim):
-        return None
+        # "Tom Ek (UBS):" may be a company with its ticker, unless somebody is called so
+        return claim if line.rstrip(":").endswith(f"({claim.affiliation})") else None
     if claim.is_bare and is_full_name(claim.name) and is_likely_name(claim.name):
         at, found = title_after(lines, index)
         if found:
@@ -191,10 +188,7 @@ def _certainty(
     if (title and is_title(title)) or is_research_house(house):
         return Certainty.SURE
     if separator and style == "line" and separator != "-":
-        # "Tom Ek (Harbor Lane)" is hardly said by itself twice; "Berlin, Germany" may be
-        return (
-            (Certainty.RECURRING if separator == "(" else Certainty.KNOWN_ONLY) if likely and house else None
-        )
+        return Certainty.KNOWN_ONLY if likely and house else None
     if separator or style == "colon":
         likely = likely and title is None
         recurs = separator or is_full_name(name)

@@ -192,7 +192,7 @@ def read_line(line: str) -> Facts | None:
 
 
 def company_in(line: str) -> str | None:
-    """Return the company that a title line opens with, perhaps after the quarter; None if it opens with something else.
+    """Return the company that a title line opens with, perhaps behind the quarter; None if it opens with something else.
 
     Examples
     --------
@@ -203,11 +203,13 @@ def company_in(line: str) -> str | None:
     """
     line = _LEAD.sub("", line)
     quarter = _QUARTER.match(line)
-    if quarter and _ABOUT.search(line) and not _RESULTS.match(line, quarter.end()):
+    behind = quarter is not None and bool(_ABOUT.search(line)) and not _RESULTS.match(line, quarter.end())
+    if quarter and behind:
         line = line[quarter.end() :]
+    ticker = _ticker(line)
     stops = [
         found.start()
-        for found in (_ticker(line), _QUARTER.search(line), _DATE.search(line), _NO_COMPANY.search(line))
+        for found in (ticker, _QUARTER.search(line), _DATE.search(line), _NO_COMPANY.search(line))
         if found
     ]
     name = line[: min(stops, default=len(line))].strip(" \t-\u2013\u2014:,|(/")
@@ -215,6 +217,10 @@ def company_in(line: str) -> str | None:
     words = name.split()
     if not 0 < len(words) <= _MOST_WORDS or words[0][0].islower() or words[-1] in ("and", "on", "of", "Held"):
         return None
+    if behind:  # "Q1 2026 Media Conference Call": only what is surely a company is one
+        listed = ticker is not None and not ticker["c"] and ticker.start() == min(stops)
+        if not listed and (len(words) == 1 or not is_company(name)):
+            return None
     return (
         None
         if re.fullmatch(r"[\W\d]*|(?:mon|tues|wednes|thurs|fri|satur|sun)day", name, re.IGNORECASE)

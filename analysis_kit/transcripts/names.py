@@ -73,7 +73,7 @@ _NO_SENTENCE_END = _words(
     "a.m. ag. bros. cie. co. corp. inc. jr. llc. ltd. n.v. p.l.c. p.m. plc. s.a. s.p.a. sr. st. u.k. u.s."
 )
 _END = re.compile(r"[.!?\u2026][\"\u201d\u2019')\]]*$")
-_DASHES = re.compile(r"\s*(?:--+|[\u2013\u2014\u2015])\s*|\s+-\s*|-\s+")
+_DASHES = re.compile(r"\s*(?:--+|[\u2013\u2014\u2015|])\s*|\s+-\s*|-\s+")
 _SEPARATOR = re.compile(r"\s*(?:--+|[\u2013\u2014\u2015])\s*|\s+-\s*|-\s+|\s*[,;|(\[]\s*")
 
 _NAMELESS = re.compile(
@@ -198,7 +198,7 @@ def role_of(title: str | None, affiliation: str | None = None) -> Role:
 
 
 def split_person(head: str) -> tuple[str, str, list[str]]:
-    """Split a label's head into name, separator ("-" for any dash or bar, ",", "(", "") and the parts behind it.
+    """Split a label's head into name, separator ("-" for any dash, ",", "(", "") and the parts behind it.
 
     Examples
     --------
@@ -210,13 +210,13 @@ def split_person(head: str) -> tuple[str, str, list[str]]:
     if not found:
         return head.strip(), "", []
     mark = found.group().strip()
-    kind = "-" if mark[0] in "-\u2013\u2014\u2015|" else "(" if mark in "([" else ","
+    kind = "-" if mark[0] in "-\u2013\u2014\u2015" else "(" if mark in "([" else ","
     rest = head[found.end() :].rstrip(" )]" if kind == "(" else " ")
     return head[: found.start()].strip(), kind, split_dashes(rest)
 
 
 def split_dashes(text: str) -> list[str]:
-    """Return the parts of ``text`` between dashes of any kind (hyphens only beside a space)."""
+    """Return the parts of ``text`` between bars and dashes of any kind (hyphens only beside a space)."""
     return [part for part in _DASHES.split(text) if part]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from analysis_kit.transcripts.claims import read_claims
+from analysis_kit.transcripts.claims import Claim, read_claims
 from analysis_kit.transcripts.header import Facts, company_in, is_company, read_line
 from analysis_kit.transcripts.headings import Part, is_rule, own_heading, part_of, people_heading
 from analysis_kit.transcripts.labels import LabelBook
@@ -16,7 +16,7 @@ from analysis_kit.transcripts.reading import bare, tidy
 from analysis_kit.transcripts.sections import Draft, Speech
 
 _TITLE_LINES = 6
-#: FactSet's marks, alone under a label; behind its title they are left out with it.
+#: FactSet's marks, alone under a label.
 _MARKS: dict[str, Role] = {"Q": "analyst", "A": "executive"}
 _LONGEST_NAME = 8
 
@@ -52,6 +52,9 @@ class _Reader:
         self.headings: Counter[str] = Counter()
         self.speech: list[str] = []
         self.front = True
+        # One without the other may be the first word of a speech.
+        labels = [(index, label) for index in range(len(lines)) if (label := book.at(index))]
+        self.marked = _MARKS.keys() <= {self._mark_under(index, label) for index, label in labels}
 
     def read(self) -> Draft:
         index = 0
@@ -77,12 +80,10 @@ class _Reader:
             self.front = False
             self.speaker = label.name
             self.speech.append(label.speech)
-            role, taken = label.role, label.taken
-            after = index + taken
-            if label.style == "line" and after < len(self.lines) and self.lines[after] in _MARKS:
-                role, taken = _MARKS[self.lines[after]], taken + 1
+            mark = self._mark_under(index, label) if self.marked else ""
+            role = _MARKS.get(mark, label.role)
             self.draft.meet(Speaker(label.name, label.title, label.affiliation, role))
-            return taken
+            return label.taken + bool(mark)
         part = part_of(line)
         if part:
             self._open(line, part, "")
@@ -96,6 +97,12 @@ class _Reader:
         else:
             self.speech.append(line)
         return 1
+
+    def _mark_under(self, index: int, label: Claim) -> str:
+        """Return the mark under a label that may have it, "" for none."""
+        after = index + label.taken
+        mark = self.lines[after] if label.style == "line" and after < len(self.lines) else ""
+        return mark if mark in _MARKS and label.role in ("unknown", _MARKS[mark]) else ""
 
     def _open(self, line: str, part: Part, heading: str) -> None:
         self._end_speech()

@@ -187,7 +187,15 @@ def test_listed_people_who_do_not_speak_are_known():
         ("Fernhill Foods (FNH 0.35%)", "Fernhill Foods", "FNH", None, None),
         ("Fernhill Foods (FNH -1.2%)", "Fernhill Foods", "FNH", None, None),
         ("Q3 2025 Fernhill Foods Inc Earnings Call", "Fernhill Foods Inc", None, "Q3 2025", None),
-        ("Q3 FY26 Fernhill Foods Conference Call", "Fernhill Foods", None, "Q3 2026", None),
+        ("Q3 FY26 Fernhill Foods (NYSE: FNH) Conference Call", "Fernhill Foods", "FNH", "Q3 2026", None),
+        ("Q3 FY26 Fernhill Foods Conference Call", None, None, "Q3 2026", None),
+        ("Q3 2025 Media Conference Call", None, None, "Q3 2025", None),
+        ("Q3 2025 Live Earnings Call", None, None, "Q3 2025", None),
+        ("Q3 2025 Edited Transcript", None, None, "Q3 2025", None),
+        ("Q3 2025 Strong Results Call", None, None, "Q3 2025", None),
+        ("Q3 2025 Dividend Results Call", None, None, "Q3 2025", None),
+        ("Q3 2025 Group Results Call", None, None, "Q3 2025", None),
+        ("Q3 2025 Holdings Results Call", None, None, "Q3 2025", None),
         ("Q3 2025 Preliminary Results Conference Call", None, None, "Q3 2025", None),
         ("Q3 2025 Earnings Call", None, None, "Q3 2025", None),
         ("Q3 Earnings Call, 05/06/2025", None, None, "Q3", None),
@@ -206,19 +214,67 @@ def test_title_lines_fill_the_facts_and_are_no_speech(front, company, ticker, qu
     assert call.header == front.replace("\n\n", "\n")
 
 
+SPOKEN = "Operator\n\nWelcome.\n\nJane Doe -- CEO\n\nWe saw\n{}\nagain.\n\nTom Ek -- Harbor Lane -- Analyst\n\nSo\n{}\ntoo?"
+
+
 @pytest.mark.parametrize("gap", ["", "\n"], ids=["close", "apart"])
-def test_a_house_in_capitals_in_parentheses_is_no_ticker(gap):
-    """A label such as "Tom Ek (UBS):" on a line of its own names the analyst, in any case, and starts the turn."""
-    for name in ("Tom Ek", "TOM EK"):
-        call = parse_transcript(
-            f"Jane Doe (CEO):\nWe grew.\n{gap}{name} (UBS):\nBy how much?\n{gap}Jane Doe (CEO):\nA lot."
-        )
-        assert [(turn.speaker, turn.text) for turn in call.turns] == [
-            ("Jane Doe", "We grew."),
-            (name, "By how much?"),
-            ("Jane Doe", "A lot."),
-        ]
-        assert call.people[name].affiliation == "UBS"
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Acme Inc | Earnings Call",
+        "FactSet Research | Confidential",
+        "North America | Europe",
+        "Latin America (LATAM):",
+        "Animal Health (AH):",
+        "Ozempic Plus (Diabetes)",
+        "Fernhill Mitte (Berlin)",
+    ],
+)
+def test_page_feet_regions_and_products_do_not_speak(line, gap):
+    """Lines in a speech that are shaped like a name and a house are speech, though they recur."""
+    call = parse_transcript(SPOKEN.format(*[f"{gap}{line}{gap}"] * 2))
+    assert [(turn.speaker, turn.text) for turn in call.turns] == [
+        ("Operator", "Welcome."),
+        ("Jane Doe", f"We saw\n{gap}{line}{gap}\nagain."),
+        ("Tom Ek", f"So\n{gap}{line}{gap}\ntoo?"),
+    ]
+
+
+def test_regions_in_a_row_do_not_speak():
+    """Several "Latin America (LATAM):" do not make each other labels."""
+    regions = "Latin America (LATAM):\nIt rose 5%.\n\nAsia Pacific (APAC):\nIt fell."
+    call = parse_transcript(f"Jane Doe (CEO):\nBy region.\n\n{regions}\n\nTom Ek: Why?")
+    assert [turn.text for turn in call.turns] == [f"By region.\n\n{regions}", "Why?"]
+
+
+@pytest.mark.parametrize("above", ["", "\n", "Transcript\n"])
+def test_a_title_with_a_colon_is_no_speaker(above):
+    """A company with its ticker and a colon is a title line wherever it stands in the front matter."""
+    call = parse_transcript(f"{above}Acme Corp (ACME):\nQ1 2025 Earnings Call\n\nJane Doe (CEO):\nWe grew.")
+    assert (call.company, call.ticker, call.quarter) == ("Acme Corp", "ACME", "Q1 2025")
+    assert list(call.speakers) == ["Jane Doe"]
+
+
+def test_a_title_with_a_bar_keeps_its_date():
+    """A title line in two parts is no speaker, and the line under it is still a title line."""
+    call = parse_transcript("Acme Inc | Transcript\nApril 24, 2025\n\nJane Doe | CEO\n\nWe grew.")
+    assert (str(call.date), list(call.speakers)) == ("2025-04-24", ["Jane Doe"])
+
+
+@pytest.mark.parametrize("gap", ["", "\n"], ids=["close", "apart"])
+@pytest.mark.parametrize("label", ["Tom Ek (UBS):", "TOM EK (UBS):", "Tom Ek (UBS)"])
+def test_a_house_in_capitals_is_no_ticker_behind_a_known_name(label, gap):
+    """A line such as "Tom Ek (UBS):" starts the turn of an analyst who is listed."""
+    call = parse_transcript(
+        "Participants\nJane Doe -- CEO\nTom Ek -- UBS -- Analyst\n\n"
+        f"Jane Doe (CEO):\nWe grew.\n{gap}{label}\nBy how much?\n{gap}Jane Doe (CEO):\nA lot."
+    )
+    assert [(turn.speaker, turn.text) for turn in call.turns] == [
+        ("Jane Doe", "We grew."),
+        ("Tom Ek", "By how much?"),
+        ("Jane Doe", "A lot."),
+    ]
+    assert (call.people["Tom Ek"].title, call.people["Tom Ek"].affiliation) == ("Analyst", "UBS")
 
 
 @pytest.mark.parametrize("label", ["SPEAKER_00:", "[SPEAKER_00]:", "Speaker 0:"])
@@ -231,28 +287,39 @@ def test_the_speakers_of_a_diarisation_are_labels(label):
     assert len(call.speakers) == 2
 
 
-def test_a_bar_parts_name_and_house_as_a_dash_does():
-    """A line of its own such as "Tom Ek | UBS" is a label, and not the end of the speech before it."""
-    call = parse_transcript("Jane Doe | CEO\n\nWe grew.\n\nTom Ek | UBS\n\nBy how much?")
-    assert [(turn.speaker, turn.text) for turn in call.turns] == [
-        ("Jane Doe", "We grew."),
-        ("Tom Ek", "By how much?"),
-    ]
-    assert call.people["Tom Ek"].affiliation == "UBS"
-
-
-def test_a_name_with_a_house_in_parentheses_is_a_label_where_it_recurs():
-    """Said by itself once it may be a place that was opened; said twice it is who speaks."""
+def test_marks_name_a_role_only_where_none_is_known():
+    """Q and A alone under labels tell analysts from executives; under another's title they are words."""
     call = parse_transcript(
-        "Jane Doe (CEO)\n\nWe opened\n\nFernhill Mitte (Berlin)\n\nTom Ek (Harbor Lane)\n\nHow was it?\n\n"
-        "Jane Doe (CEO)\n\nGood.\n\nTom Ek (Harbor Lane)\n\nThanks."
+        "Tom Ek -- Harbor Lane\nQ\nWhy?\n\nJane Doe -- Acme\nA\nBecause.\n\n"
+        "Priya Nair -- Analyst\nA\nquestion on margin.\n\nOperator\nA\nmoment, please."
     )
-    assert [(turn.speaker, turn.text) for turn in call.turns] == [
-        ("Jane Doe", "We opened\n\nFernhill Mitte (Berlin)"),
-        ("Tom Ek", "How was it?"),
-        ("Jane Doe", "Good."),
-        ("Tom Ek", "Thanks."),
+    assert [(turn.speaker, turn.text, call.people[turn.speaker].role) for turn in call.turns] == [
+        ("Tom Ek", "Why?", "analyst"),
+        ("Jane Doe", "Because.", "executive"),
+        ("Priya Nair", "A\nquestion on margin.", "analyst"),
+        ("Operator", "A\nmoment, please.", "operator"),
     ]
+
+
+def test_one_mark_alone_is_a_word():
+    """Where no label has a Q under it, an A under one is the first word of the speech."""
+    call = parse_transcript("Jane Doe -- CEO\nA\ngood year.\n\nTom Ek -- Analyst\nThanks.")
+    assert [turn.text for turn in call.turns] == ["A\ngood year.", "Thanks."]
+
+
+def test_titles_keep_their_last_letter():
+    """A title or a house that ends in a letter of its own is not cut."""
+    call = parse_transcript("Jane Doe\nDirector, Class A\nWe grew.\n\nTom Ek\nAnalyst, Harbor Q\nWhy?")
+    assert call.people["Jane Doe"].title == "Director, Class A"
+    assert (call.people["Tom Ek"].title, call.people["Tom Ek"].affiliation) == ("Analyst", "Harbor Q")
+
+
+def test_bars_part_house_and_title_as_dashes_do():
+    """Behind a name, bars stand between house and title, on its line and on the next."""
+    for label in ("Tom Ek | UBS | Analyst", "Tom Ek\nAnalyst | UBS"):
+        call = parse_transcript(f"Jane Doe | CEO\n\nWe grew.\n\n{label}\n\nBy how much?")
+        assert [turn.speaker for turn in call.turns] == ["Jane Doe", "Tom Ek"]
+        assert (call.people["Tom Ek"].title, call.people["Tom Ek"].affiliation) == ("Analyst", "UBS")
 
 
 @pytest.mark.parametrize("label", ["**{}** (CEO)", "**{}** -- CEO", "**{} (CEO)**", "**{}** | CEO"])

@@ -99,13 +99,13 @@ def marked():
     return HEADER + lists + "\n\n".join(parts)
 
 
-def behind(space):
-    """Write the call with Q and A behind titles (or alone under them), and rows of dots between the speeches."""
+def marked_under():
+    """Write the call with Q and A alone under the titles, and rows of dots between the speeches."""
     parts = []
     for at, (name, text) in enumerate(SPEECHES):
         title, house = PEOPLE[name]
         known_as = f"{house} -- {title}" if house else title
-        mark = "" if at < 4 or not title else f"{space}Q" if house else f"{space}A"
+        mark = "" if at < 4 or not title else "\nQ" if house else "\nA"
         parts.append(f"{name}\n{known_as}{mark}\n{text}" if title else f"{name}: {text}")
         if at == 2:
             parts.append("QUESTION AND ANSWER SECTION")
@@ -155,8 +155,7 @@ LAYOUTS = {
         "Victor Amadi:", "Amadi:"
     ),
     "Q and A before the names": marked(),
-    "Q and A behind the titles": behind(" "),
-    "Q and A under the titles": behind("\n"),
+    "Q and A under the titles": marked_under(),
     "numbered, between rules": ruled(),
     "CRLF": BASE.replace("\n", "\r\n"),
     "CR": BASE.replace("\n", "\r"),
