@@ -16,7 +16,7 @@ from analysis_kit.transcripts.webvtt import SUBRIP, read_webvtt
 
 Format = Literal["text", "json", "vtt"]
 
-_BY_SUFFIX: dict[str, Format] = {".json": "json", ".vtt": "vtt", ".webvtt": "vtt", ".srt": "vtt"}
+_BY_SUFFIX: dict[str, Format] = {".json": "json", ".vtt": "vtt", ".webvtt": "vtt"}
 _EXAMPLE = "example.txt"
 _LABELS = "'Ada Byrne -- Chief Executive Officer' or 'Operator' on its own line, or 'Ada Byrne: ...'"
 
