@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 #: Works on light and dark backgrounds: colours come from the page, lines are translucent.
 STYLE = (
@@ -45,6 +46,14 @@ def _are_numbers(column: Iterable[object]) -> bool:
     """Tell whether a column holds numbers, or their texts; blanks may stand among them."""
     told = [str(cell) for cell in column if cell != ""]
     return bool(told) and all(map(_NUMBER.fullmatch, told))
+
+
+def mermaid(nodes: Mapping[Any, str], edges: Iterable[tuple[Any, Any]]) -> str:
+    """Return a graph as Mermaid text; names of nodes are escaped and on one line."""
+    safe = str.maketrans({"#": "#35;", '"': "#quot;", "<": "#lt;"})
+    at = {node: f"s{i}" for i, node in enumerate(nodes)}
+    boxes = [f'{at[node]}["{" ".join(name.translate(safe).splitlines())}"]' for node, name in nodes.items()]
+    return "\n    ".join(["graph TD", *boxes, *(f"{at[one]} --> {at[other]}" for one, other in edges)])
 
 
 def block(*parts: str) -> str:

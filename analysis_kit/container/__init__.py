@@ -15,11 +15,12 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from analysis_kit._html import block, mermaid, table
 from analysis_kit.cancellation import call_side_by_side
-from analysis_kit.container import wiring
 from analysis_kit.container.scopes import Scope, T, drive
-from analysis_kit.container.wiring import LOCK, NOTHING, Lifetime, Registration, Wiring, look_up, name_of
+from analysis_kit.container.wiring import LOCK, NOTHING, Lifetime, Registration, Wiring, look_up
 from analysis_kit.errors import ConfigurationError, ContainerError
+from analysis_kit.hints import ident_of, name_of, names_of
 
 __all__ = ["DIContainer", "Lifetime", "Registration", "get_container", "injectable", "reset_container"]
 
@@ -95,23 +96,26 @@ class DIContainer(Scope, Wiring):
         self, key: Hashable, implementation: _Make = None, *, factory: _Make = None, instance: Any = NOTHING
     ) -> Iterator[None]:
         """Within the block, on every thread, ``key`` gives this; singletons that use it are made anew for the block."""
-        old = look_up(self._in_force(), key)
+        old, layer = look_up(self._in_force(), key), object()
         lifetime = old.lifetime if old is not None and instance is NOTHING else Lifetime.SINGLETON
-        layer = object()
         self._put(layer, lifetime, key, implementation, factory, instance)
         try:
             yield
         finally:
-            with LOCK:
-                del self._layers[layer]
+            self._layers.pop(layer)
             self.heed_change()
 
     def registrations(self) -> dict[Hashable, Registration]:
         """Return what is registered, by key, in the order of registration."""
         with LOCK:
-            made, plans = self._made, [self.plan(each) for each in self._in_force().values()]
-            facts = [(each.service, each.needs, made.get(each.slot, each.service).value) for each in plans]
-        return {each.key: replace(each, value=value, dependencies=needs) for each, needs, value in facts}
+            plans = [self.plan(each) for each in self._in_force().values()]
+            values = [self._made.get(plan.slot, plan.service).value for plan in plans]
+        facts = zip(plans, names_of(plan.service.key for plan in plans), values, strict=True)
+        said = [
+            (plan.service, {"name": name, "value": value, "dependencies": plan.needs})
+            for plan, name, value in facts
+        ]
+        return {each.key: replace(each, **now) for each, now in said}
 
     def health(self, *, timeout_s: float = 10.0) -> dict[str, bool]:
         """Ask each live service that has ``health_check()``; one that raises, or is not done in time, counts as False.
@@ -119,9 +123,10 @@ class DIContainer(Scope, Wiring):
         Each is asked on a thread of its own, or none could be given up: what is bound to the thread or the loop that
         made it has to allow for that.
         """
-        live = {each.name: each.value for each in self.registrations().values() if each.live}
         # replaced once something is registered, so that the answer of a former object is not shown
-        self._health = answers = dict.fromkeys(live, False)
+        self._health = shown = dict[str, bool]()
+        live = {each.name: each.value for each in self.registrations().values() if each.live}
+        answers = dict.fromkeys(live, False)
 
         def ask(name: str) -> None:
             try:
@@ -131,31 +136,25 @@ class DIContainer(Scope, Wiring):
                     import asyncio  # only here, since it costs more to load than the container
 
                     answer = asyncio.run(asyncio.wait_for(answer, timeout_s))
-                if name in answers:
-                    answers[name] = bool(answer)
+                answers.update({name: bool(answer)} if callable(check) else {})
             except BaseException:  # noqa: BLE001 - a service is a stranger
                 _log.warning("the health check of %s failed", name, exc_info=True, extra={"service": name})
 
         call_side_by_side((functools.partial(ask, name) for name in live), "health", within_s=timeout_s)
-        return dict(answers)
+        shown.update(answers)
+        return dict(shown)
 
     def graph(self) -> str:
         """Return the services and what they need as Mermaid text."""
-        safe = str.maketrans({"#": "#35;", '"': "#quot;", "<": "#lt;"})
         known = self.registrations()
-        at = {key: f"s{i}" for i, key in enumerate(known)}
-        named = [(key, f"{each.name} ({each.lifetime.value})".translate(safe)) for key, each in known.items()]
-        nodes = [f'{at[key]}["{" ".join(name.splitlines())}"]' for key, name in named]
-        edges = [f"{at[key]} --> {at[use]}" for key, each in known.items() for use in each.dependencies]
-        return "\n    ".join(["graph TD", *nodes, *edges])
+        nodes = {key: f"{each.name} ({each.lifetime.value})" for key, each in known.items()}
+        return mermaid(nodes, [(key, use) for key, each in known.items() for use in each.dependencies])
 
     def __repr__(self) -> str:
         known = self.registrations().values()
         return f"<DIContainer, {len(known)} services: {', '.join(map(str, known))}>"
 
     def _repr_html_(self) -> str:
-        from analysis_kit._html import block, table
-
         known, said = self.registrations(), {True: "healthy", False: "not healthy", None: "not asked"}
         rows = [
             (each.name, each.lifetime.value, name_of(each.implementation), each.generation, "live" * each.live,
@@ -170,10 +169,9 @@ class DIContainer(Scope, Wiring):
         with LOCK:
             for each in (self._plans, self._calls, self._scope_calls):
                 each.clear()
-            self._health = {}
+            self._health, made = {}, self._made
             known = {None}.union(self._layers, *(layer.values() for layer in self._layers.values()))
-            stale = [slot for slot, each in list(self._made.items()) if not each.plan.parts <= known]
-            gone = [self._made.pop(slot, None) for slot in stale]
+            gone = [made.pop(slot, None) for slot, each in list(made.items()) if not each.plan.parts <= known]
             tails = [tail for tail in list(self._tails) if tail in gone and not tail.awaits]
         try:
             drive(self.leave(tails))
@@ -236,15 +234,13 @@ def injectable(lifetime: Lifetime) -> Callable[[type[T]], type[T]]:
 
 
 def _beside(known: dict[Hashable, Registration], service: Registration) -> Registration:
-    """Return ``service`` as it is registered beside what is known: as its next generation, or with a name of its own."""
+    """Return ``service`` as it is registered beside what is known: as its next generation, if it is."""
     if (former := look_up(known, service.key)) is not None:
-        facts = {"service": former.name, "generation": former.generation + 1}
+        facts = {"service": service.name, "generation": former.generation + 1}
         _log.info("%(service)s is registered again, generation %(generation)d", facts, extra=facts)
-        return replace(service, name=former.name, ident=former.ident, generation=former.generation + 1)
-    module = f"{getattr(service.key, '__module__', 'the')}."
-    name = module * any(each.name == service.name for each in known.values()) + service.name
+        return replace(service, ident=former.ident, generation=former.generation + 1)
     # what is decorated goes by its name also where it was made in a function
-    return replace(service, name=name, ident=wiring.ident_of(service.key, by_name=known is _injectables))
+    return replace(service, ident=ident_of(service.key, by_name=known is _injectables))
 
 
 def _heed_change() -> None:
@@ -252,10 +248,7 @@ def _heed_change() -> None:
         container.heed_change()
 
 
-@functools.cache
-def _once(register: Callable[[Callable[[], None]], object], callback: Callable[[], None]) -> None:
-    """Register a callback, where that is not done yet."""
-    register(callback)
+_once = functools.cache(lambda register, callback: register(callback))
 
 
 def get_container() -> DIContainer:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Coroutine, Hashable, Sequence
 from contextvars import ContextVar
 from typing import Any, Self, TypeVar, overload
 
-from analysis_kit.container.wiring import LOCK, NOTHING, Plan, Registration, circular, name_of, python_of
+from analysis_kit.container.wiring import LOCK, NOTHING, Plan, Registration, circular
 from analysis_kit.errors import CaptiveDependencyError, ContainerError
+from analysis_kit.hints import name_of, python_of
 
 T = TypeVar("T")
-PATIENCE_S = 300.0  # for what another thread builds, which may wait for this one unseen
 _CLOSED = "this scope is closed; open another: container.create_scope()"
 
 
@@ -35,7 +35,7 @@ class Construction:
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         self.over, self.outer = True, None
-        if self.value is NOTHING:  # it failed, and is tried again by whoever asks next
+        if self.value is NOTHING and self.made.get(self.plan.slot) is self:  # it failed, and is tried again
             self.made.pop(self.plan.slot, None)
         if self.done is not None:
             self.done.set_result(None)
@@ -54,7 +54,7 @@ class Construction:
                 outer.refuse_circle(way)
 
     async def wait_for(self, other: Construction) -> None:
-        """Wait until ``other`` is over; refuse to in a circle, in the way of a loop, and for ever."""
+        """Wait until ``other`` is over; refuse to in a circle, and in the way of a loop."""
         import asyncio
         from concurrent.futures import Future
 
@@ -66,12 +66,9 @@ class Construction:
             other.done = other.done or Future()
         try:
             if not other.over and self.in_task:
-                await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(other.done)), PATIENCE_S)
+                await asyncio.shield(asyncio.wrap_future(other.done))
             elif not other.over:
-                other.done.result(PATIENCE_S)
-        except TimeoutError:
-            why = f"is still being built after {PATIENCE_S:g} s; what it waits for must not ask for it"
-            raise ContainerError(f"{other.plan.service.name} {why}") from None
+                other.done.result()
         finally:
             del _waiting[self]
 
@@ -157,17 +154,15 @@ class Scope:
         self._made.clear()  # forgotten before it is disposed, so that nobody is handed a closed service
 
     def _plan(self, key: Hashable) -> Plan:
-        root = self._root
         with LOCK:
             if self._calls is None:
                 raise ContainerError(_CLOSED)
-            plan: Plan = root.supply(key) or root.missing(key)
+            plan: Plan = self._root.supply(key) or self._root.missing(key)
             plan.refuse()
-            if self is root and plan.scoped:
+            if self is self._root and plan.scoped:
                 use = f"with container.create_scope() as scope: scope.resolve({python_of(key)})"
-                why = f"{name_of(key)} is or needs the scoped {plan.scoped}"
-                raise CaptiveDependencyError(f"{why}; use: {use}")
-            value = root._made.get(plan.slot, plan).value
+                raise CaptiveDependencyError(f"{name_of(key)} is or has the scoped {plan.scoped}; use: {use}")
+            value = self._root._made.get(plan.slot, plan).value
             if value is not NOTHING or not plan.shared:
                 with contextlib.suppress(TypeError):  # not hashable
                     self._calls[key] = plan.call if value is NOTHING else (lambda _: value)
@@ -221,7 +216,7 @@ class Scope:
             await self.leave([mine], in_task=mine.in_task)
             raise ContainerError(_CLOSED)
         # what contextlib makes stands for what it gives, as a generator does; any other manager is the service itself
-        return given if kind.__module__ == "contextlib" else value
+        return given if kind.__module__ == "contextlib" and kind is not contextlib.suppress else value
 
     async def leave(self, tails: Sequence[Construction], error: Any = (), *, in_task: bool = False) -> None:
         """Dispose services in reverse order, all of them whatever one does; then raise what went wrong."""
@@ -239,8 +234,7 @@ class Scope:
                 if exc is not body[1]:
                     failed.append((exc, f"{tail.plan.service.name}: {type(exc).__name__}: {exc}"))
         if failed:
-            what = "; ".join(text for _, text in failed)
-            message = f"{len(failed)} of {len(tails)} services could not be disposed: {what}"
+            message = f"{len(failed)} of {len(tails)} services could not be disposed: {'; '.join(dict(failed).values())}"
             # an interrupt or a cancel that came while disposing goes before the body's own error
             raised = next((exc for exc, _ in failed if not isinstance(exc, Exception)), body[1])
             if raised is None:

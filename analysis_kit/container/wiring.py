@@ -3,21 +3,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import enum
-import inspect
 import threading
 import types
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Annotated, Any, NewType, Self, Union, get_args, get_origin
+from inspect import Parameter, isabstract, isasyncgenfunction, isgeneratorfunction
+from typing import Any, Self, get_args
 
 from analysis_kit import errors
-from analysis_kit.hints import parameters_of
+from analysis_kit.hints import alternatives, collection, ident_of, name_of, parameters_of, python_of
 
-NOTHING: Any = inspect.Parameter.empty  # "no value here", so that None stays a value
+NOTHING: Any = Parameter.empty  # "no value here", so that None stays a value
 LOCK = threading.RLock()  # guards what every container knows; never held while a service is built or disposed
-_UNIONS = Union, types.UnionType
 _MANAGED = {"__enter__", "__aenter__", "close", "aclose"}
 
 
@@ -68,7 +67,7 @@ class Registration:
         given = instance is not NOTHING
         makers = [each for each in (implementation, factory) if each is not None]
         make = type(instance) if given else [*makers, key][0]
-        abstract = inspect.isabstract(make) or getattr(make, "_is_protocol", False)
+        abstract = isabstract(make) or getattr(make, "_is_protocol", False)
         for wrong, why in (
             (not isinstance(key, Hashable), "it is not hashable, and so no key"),
             (len(makers) + given > 1, "give one of implementation=, factory= and instance="),
@@ -78,11 +77,9 @@ class Registration:
             if wrong:
                 raise errors.ConfigurationError(f"{name_of(key)}: {why}")
         # a generator's first value is the service and the rest its tail, as contextlib reads generators
-        calls = [] if isinstance(make, type) else [make, make.__call__]
-        if any(map(inspect.isgeneratorfunction, calls)):
-            make = contextlib.contextmanager(make)
-        elif any(map(inspect.isasyncgenfunction, calls)):
-            make = contextlib.asynccontextmanager(make)
+        wraps = (isgeneratorfunction, contextmanager), (isasyncgenfunction, asynccontextmanager)
+        for yields, manager in () if isinstance(make, type) else wraps:
+            make = manager(make) if yields(make) or yields(make.__call__) else make
         return cls(key, name_of(key), lifetime, make, value=instance)
 
     def __str__(self) -> str:
@@ -101,41 +98,16 @@ class Registration:
     def provides(self, wanted: Any) -> bool:
         """Return whether the service is a ``wanted``; by name too, as a base class's cell may have run again."""
         own = [] if getattr(wanted, "__module__", "builtins") == "builtins" else self.classes()
-        with contextlib.suppress(TypeError):  # no class, or a protocol that cannot be checked at run time
+        with suppress(TypeError):  # no class, or a protocol that cannot be checked at run time
             return any(ident_of(each) == ident_of(wanted) or issubclass(each, wanted) for each in own)
         return False
 
 
-def ident_of(key: Any, *, by_name: bool = False) -> Hashable:
-    """Return what a service is found under: what has a name by that and its module, so that a cell run twice replaces it.
-
-    What was made in a function stands for itself, since one function can make several, unless ``by_name``.
-    """
-    if isinstance(key, enum.Enum):
-        return ident_of(type(key)), key.name
-    if args := key if isinstance(key, list) else get_args(key):  # a list: the parameters of a Callable
-        order = frozenset if get_origin(key) in _UNIONS else tuple
-        return ident_of(get_origin(key)), order(map(ident_of, args))
-    kinds: Any = (type, types.FunctionType, NewType)
-    named = isinstance(key, kinds) and (by_name or "<" not in key.__qualname__)
-    return (type, key.__module__, key.__qualname__) if named else key
-
-
 def look_up(known: dict[Hashable, Registration], key: Any) -> Registration | None:
     """Return the registration of ``key`` among those known by ident."""
-    with contextlib.suppress(TypeError):  # not hashable, and so no key
+    with suppress(TypeError):  # not hashable, and so no key
         return known.get(ident_of(key)) or known.get(ident_of(key, by_name=True))
     return None
-
-
-def name_of(key: Any) -> str:
-    """Return the name of a class, or the text of any other key."""
-    return key.__qualname__.rpartition("<locals>.")[2] if isinstance(key, type) else str(key)
-
-
-def python_of(key: Any) -> str:
-    """Return how a key is written in a line to paste."""
-    return repr(key) if isinstance(key, str) else name_of(key)
 
 
 def circular(path: Sequence[Hashable]) -> errors.CircularDependencyError:
@@ -252,14 +224,12 @@ class Wiring:
         """Return the plan that gives what ``hint`` asks for, or None."""
         if (service := look_up(self._in_force(), hint)) is not None:
             return self.plan(service, path)
-        origin, args = get_origin(hint), get_args(hint)
-        if origin in (*_UNIONS, Annotated):
-            kinds = args[:1] if origin is Annotated else args
+        if kinds := alternatives(hint):
             return next(filter(None, (self.supply(each, path) for each in kinds)), None)
-        if args and (origin in (list, Sequence, Iterable) or (origin is tuple and args[1:] == (...,))):
+        if (collect := collection(hint)) is not None:
             others = [each for each in self._in_force().values() if each not in path[-1:]]
-            plans = [self.plan(each, path) for each in others if each.provides(args[0])]
-            return Plan(lambda *made: made if origin is tuple else [*made], plans) if plans else None
+            plans = [self.plan(each, path) for each in others if each.provides(get_args(hint)[0])]
+            return Plan(lambda *made: collect(made), plans) if plans else None
         # who takes the container may ask it for any double, and so must not outlive them
         whole = Plan(None)
         whole.parts = frozenset([*self._layers][2:])

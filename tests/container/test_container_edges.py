@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import contextlib
 import functools
+import io
+import threading
 from dataclasses import InitVar, dataclass
 from types import SimpleNamespace
 from typing import Annotated
@@ -210,7 +213,7 @@ def test_health_of_namesakes_and_of_what_was_replaced(container):
     )
     container.register_singleton(well, instance=well())
     container.register_singleton(ill, instance=ill())
-    assert container.health() == {"Twin": True, "ill.Twin": False}
+    assert container.health() == {"well.Twin": True, "ill.Twin": False}
     assert "<td>healthy</td>" in container._repr_html_()
     container.register_singleton(well, instance=well())
     assert "healthy</td>" not in container._repr_html_()
@@ -270,3 +273,86 @@ def test_what_is_built_while_its_scope_closes_is_disposed_at_once(container, awa
     assert len(closed) == 1
     scope.close()
     assert len(closed) == 1
+
+
+def test_classes_of_one_name_made_by_a_function_are_told_apart_in_displays(container):
+    """Each of several services of one name and module has a name of its own, and an answer of its own in health()."""
+
+    def make(well):
+        class Local:
+            def health_check(self):
+                return well
+
+        return Local
+
+    for well in (True, False, True):
+        container.register_singleton(local := make(well))
+        container.resolve(local)
+    names = [f"{__name__}.Local ({number})" for number in (1, 2, 3)]
+    assert container.health() == dict(zip(names, (True, False, True), strict=True))
+    assert [each.name for each in container.registrations().values()][:3] == names
+
+
+def test_a_health_check_that_is_late_changes_no_answer(container):
+    """What ends after the time given counts as False, in what health() returned and in what is shown, also later."""
+    go, gone = threading.Event(), threading.Event()
+
+    class Slow:
+        def health_check(self):
+            go.wait(20)
+            gone.set()
+            return True
+
+    container.register_singleton(Slow, instance=Slow())
+    assert container.health(timeout_s=0.05) == {"Slow": False}
+    go.set()
+    assert gone.wait(20)
+    for thread in threading.enumerate():
+        if thread.name == "analysis-kit-health":
+            thread.join(20)
+    assert "not healthy" in container._repr_html_()
+
+
+def test_a_name_that_two_classes_bear_is_no_optional_one(container):
+    """A hint in text that might mean either of two registered classes is an error, not a None."""
+
+    class Needs:
+        def __init__(self, clock: "Clock | None"):  # noqa: F821, UP037
+            self.clock = clock
+
+    for module in ("one", "other"):
+        container.register_singleton(type("Clock", (), {"__module__": module}))
+    container.register_singleton(Needs)
+    with pytest.raises(ServiceNotFoundError, match="nothing fills its parameter 'clock'"):
+        container.resolve(Needs)
+
+
+def test_a_context_manager_that_gives_nothing_is_the_service_itself(container):
+    """`contextlib.suppress` is handed out, and not the None that entering it gives; `closing` gives what it closes."""
+    container.register_singleton("quiet", factory=lambda: contextlib.suppress(KeyError))
+    container.register_singleton("closed", factory=lambda: contextlib.closing(io.StringIO("text")))
+    assert isinstance(container.resolve("quiet"), contextlib.suppress)
+    assert container.resolve("closed").read() == "text"
+
+
+def test_a_construction_that_fails_after_its_container_was_closed_spoils_no_later_one(container):
+    """Its successor stays the one singleton."""
+    begun, go = threading.Event(), threading.Event()
+    first = [True]
+
+    def make():
+        if first.pop() if first else False:
+            begun.set()
+            go.wait(20)
+            raise ValueError("too late")
+        return object()
+
+    container.register_singleton("it", factory=make)
+    late = threading.Thread(target=lambda: pytest.raises(ValueError, container.resolve, "it"))
+    late.start()
+    assert begun.wait(20)
+    container.close()
+    one = container.resolve("it")
+    go.set()
+    late.join(20)
+    assert container.resolve("it") is one
