@@ -28,7 +28,7 @@ from analysis_kit.ollama.host import resolve_hosts
 from analysis_kit.ollama.pool import OllamaConnectionPool
 from analysis_kit.results import Examined, Row
 from analysis_kit.run import tables
-from analysis_kit.run.estimate import Estimate, estimate
+from analysis_kit.run.estimate import Estimate, estimate, seconds_of
 from analysis_kit.run.plan import Job, Plan, RunConfig, make_plan
 from analysis_kit.run.server import parallel_notices, pool_for
 from analysis_kit.run.storage import load_run, save_run
@@ -110,11 +110,7 @@ class AnalysisRun:
     def estimate(self) -> Estimate:
         """Return calls, tokens, what is cached and the predicted time, before running."""
         plan = self.plan()
-        # a call that timed out or was refused says nothing on how long an answer takes
-        known = {
-            name: stat.median_time if stat.failure_count else stat.avg_time
-            for name, stat in get_monitor().get_stats().items()
-        }
+        known = {each.name: seconds_of(each) for each in get_monitor().snapshot()}
         workers = self._workers if isinstance(self._workers, int) else 1
         return estimate(plan, workers=workers, seconds_a_call=known)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from analysis_kit import _html
 from analysis_kit.analyzers.llm import CHARACTERS_PER_TOKEN, LLMAnalyzer
+from analysis_kit.monitor.records import Snapshot
 from analysis_kit.run.plan import Plan
 
 
@@ -80,3 +81,14 @@ def estimate(plan: Plan, *, workers: int, seconds_a_call: Mapping[str, float]) -
     if unknown:
         wall, basis = math.nan, "no call was measured in this session; run with limit=3 first"
     return Estimate(len(plan.jobs), calls, cached, prompt, generated, wall / max(1, workers), basis)
+
+
+def seconds_of(measured: Snapshot) -> float:
+    """Return the mean seconds of the calls that were answered; of all of them, if there were no others.
+
+    One that timed out or was refused says nothing on how long an answer takes.
+    """
+    answered = [seconds for seconds, _, error, *_ in measured.recent if error is None]
+    if measured.failures and answered:
+        return math.fsum(answered) / len(answered)
+    return measured.total / measured.count if measured.count else math.nan

@@ -26,15 +26,26 @@ def test_a_run_of_more_than_ten_minutes_says_so_before_it_starts():
     assert any("about 13 minutes" in notice for notice in run.notices)
 
 
-def test_calls_that_failed_do_not_lengthen_the_prediction():
-    """One call that ran into its limit says nothing on how long an answer takes."""
+@pytest.mark.parametrize(
+    ("answered", "failed", "expected"),
+    [
+        ([1.0, 3.0, 5.0], [600.0], 3.0),
+        ([2.0], [600.0, 600.0], 2.0),
+        ([10.0], [0.01] * 3, 10.0),
+        ([], [4.0], 4.0),
+    ],
+    ids=["one of four", "most, by their limit", "most, at once", "all"],
+)
+def test_calls_that_failed_count_in_no_prediction(answered, failed, expected):
+    """However many ran into their limit or were refused: the mean is that of the calls that were answered, if any was."""
     reset_monitor()
-    for _ in range(3):
-        ak.get_monitor().record("sentiment", 2.0)
-    ak.get_monitor().record("sentiment", 600.0, error_type="OllamaTimeoutError")
+    for seconds in answered:
+        ak.get_monitor().record("sentiment", seconds)
+    for seconds in failed:
+        ak.get_monitor().record("sentiment", seconds, error_type="OllamaTimeoutError")
     with FakeOllama(answer=lambda _request: ANSWER) as fake:
         run = ak.analyze({"a": "Text."}, "sentiment", hosts=fake.url, max_workers=1, dashboard=False)
-        assert run.estimate().wall_s == 2.0
+        assert run.estimate().wall_s == expected
 
 
 def test_a_short_run_says_nothing():
