@@ -317,6 +317,7 @@ def test_what_is_no_curve_is_said():
     curve = pd.DataFrame({"workers": range(1, 7), "wall_s": [6 / n for n in range(1, 7)]})
     with pytest.raises(ConfigurationError, match="resamples=0"):
         fit_speedup(curve, resamples=0)
+    assert fit_speedup(curve, resamples=np.int64(2)).max_workers == 6
 
 
 def test_progress_is_told_after_every_timed_run():

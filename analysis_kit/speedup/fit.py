@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from analysis_kit._html import block, table
+from analysis_kit.engine.arguments import checked_count
 from analysis_kit.errors import ConfigurationError, InsufficientDataError
-from analysis_kit.ollama.arguments import whole
 from analysis_kit.speedup.models import CLEARLY_BETTER, Kind, Shape, amdahl, hinge, usl
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def fit_speedup(frame: pd.DataFrame, *, resamples: int = 2000, seed: int = 0) ->
     """
     import numpy as np
 
-    whole("resamples", resamples, least=1)
+    resamples = checked_count("resamples", resamples)
     n, log_wall = _checked(frame)
     top = int(n.max())
     shapes = {"hinge": hinge, "amdahl": amdahl, "usl": usl}
