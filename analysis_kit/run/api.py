@@ -109,10 +109,12 @@ def analyze(
         raise ConfigurationError(f"engine={engine!r} is no AsyncAnalysisEngine.")
     if pool is not None and not hasattr(pool, "get_connection"):
         raise ConfigurationError(f"pool={pool!r} is no OllamaConnectionPool.")
-    if pool is not None and hosts is not None and set(resolve_hosts(hosts)) != set(pool.hosts):
-        raise ConfigurationError(
-            f"hosts={hosts!r} and the pool's {', '.join(pool.hosts)} differ; give one of them."
-        )
+    if pool is not None and hosts is not None:
+        theirs = getattr(pool, "hosts", ())  # a pool of one's own making may not tell
+        if set(resolve_hosts(hosts)) != set(theirs):
+            raise ConfigurationError(
+                f"hosts={hosts!r} and the pool's {', '.join(theirs) or 'own'} differ; give one of them."
+            )
     units = units_of(data, by=by, text=text, id=id, keep=keep, mask_entities=mask_entities)
     config = RunConfig(
         analyzers=None if analyzers is None else tuple(named_analyzers(analyzers)),

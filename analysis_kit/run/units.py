@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import logging
 import os
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 WAYS = ("section", "speaker", "turn")
 SUFFIXES = {".txt", ".json", ".vtt", ".srt"}
-_NAME_WORDS = 4  # a name of a file that is not there may have so many
+_NAME_WORDS = 4  # a text has more, or it may as well be a name
+#: What a path has and a sentence seldom: a folder, a pattern.
+_OF_A_PATH = re.compile(r"^~|[/\\*?]")
+_END_OF_SENTENCE = re.compile(r"[.!…]\W*$")
 _MOST_REFUSED = 10  # files that are named one by one
 _ARTICLES = {"the", "a", "an"}
 #: What ends a company's full name and is left out when people talk of it.
@@ -126,10 +130,10 @@ def _from_frame(data: pd.DataFrame, *, text: str | None, id: str | None, keep: S
     columns = ", ".join(str(column) for column in data.columns)
     if text is None:
         raise ConfigurationError(f"a DataFrame needs text=, the column that holds the text; it has {columns}")
-    if isinstance(keep, str):
-        keep = [keep]
+    if isinstance(keep, str) or not isinstance(keep, Iterable):
+        keep = [] if keep is None else [keep]
     for argument, name in [("text", text), ("id", id), *(("keep", name) for name in keep)]:
-        if name is not None and name not in data.columns:
+        if name is not None and not _has_column(data, name):
             raise ConfigurationError(f"the DataFrame has no column {name!r} ({argument}=); it has {columns}")
         if name is not None and data[name].ndim > 1:
             raise ConfigurationError(
@@ -151,6 +155,13 @@ def _from_frame(data: pd.DataFrame, *, text: str | None, id: str | None, keep: S
         along = {str(column): values[position] for column, values in zip(keep, kept, strict=True)}
         units.append(Unit(str(name), "row", str(name), position, body, along))
     return units
+
+
+def _has_column(data: pd.DataFrame, name: object) -> bool:
+    try:
+        return name in data.columns
+    except TypeError:  # a list is the name of nothing
+        return False
 
 
 def _is_series(data: Any) -> bool:
@@ -216,11 +227,20 @@ def _transcripts(data: Any, refused: list[TranscriptError]) -> Iterator[Transcri
 
 
 def _is_prose(value: str) -> bool:
-    """Return whether ``value`` is a text itself: some lines, or several words of which no file has the name."""
-    words = value.split()
-    return "\n" in value or (
-        len(words) > _NAME_WORDS and not value.lower().endswith(tuple(SUFFIXES)) and not os.path.exists(value)  # noqa: PTH110 - a text is too long a name for Path
-    )
+    """Return whether ``value`` is a text itself: some lines, or a sentence, of which no file has the name."""
+    if "\n" in value:
+        return True
+    try:
+        os.stat(value)  # noqa: PTH116 - as it was given
+    except OSError as exc:
+        if exc.errno == errno.ENAMETOOLONG:
+            return True
+    except ValueError:  # what no path can hold
+        pass
+    else:
+        return False
+    said = len(value.split()) > _NAME_WORDS and _END_OF_SENTENCE.search(value) is not None
+    return said and _OF_A_PATH.search(value) is None
 
 
 def _paths(value: str | Path) -> list[Path]:

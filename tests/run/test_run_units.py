@@ -150,6 +150,10 @@ def test_a_dataframe_gives_a_unit_a_row_with_the_kept_columns():
         ({"text": "twice"}, r"has several columns 'twice' \(text=\)"),
         ({"text": "body", "id": "ticker"}, r"no column 'ticker' \(id=\); it has call, body"),
         ({"text": "body", "keep": ["call", "date"]}, r"no column 'date' \(keep=\); it has call, body"),
+        ({"text": ["body"]}, r"no column \['body'\] \(text=\); it has call, body"),
+        ({"text": "body", "id": ["call"]}, r"no column \['call'\] \(id=\)"),
+        ({"text": "body", "keep": [["call"]]}, r"no column \['call'\] \(keep=\)"),
+        ({"text": "body", "keep": 0}, r"no column 0 \(keep=\)"),
         (
             {"text": "body", "keep": ["call", "label"]},
             r"keep= has 'label'.*rename\(columns=\{'label': 'my_label'",
@@ -161,7 +165,7 @@ def test_a_dataframe_without_the_named_column_is_refused_with_those_it_has(how, 
     data = pd.DataFrame({"call": ["x"], "body": ["We grew."]})
     if how.get("text") == "twice":
         data = pd.DataFrame([["We grew.", "We fell."]], columns=["twice", "twice"])
-    if "label" in how.get("keep", ()):
+    if how.get("keep") == ["call", "label"]:
         data["label"] = "positive"
     with pytest.raises(ConfigurationError, match=said):
         ak.analyze(data, **how)
@@ -207,6 +211,7 @@ def test_a_column_that_is_no_text_is_refused(data, said):
         (["We sold more than a year ago.", "And we lost nothing at all."], "this is text, not a path"),
         ("Revenue grew 12% and margins expanded in the quarter.", "this is text, not a path"),
         ("We grew again. " * 999, "this is text, not a path"),
+        ("Revenue and/or margins grew in the quarter, " * 99, "this is text, not a path"),
         ("", "the path is blank"),
     ],
 )
@@ -231,6 +236,30 @@ def test_a_place_without_transcripts_is_said(tmp_path):
         transcripts_of(str(tmp_path / "*.txt"))
     with pytest.raises((TranscriptError, OSError), match=r"none\.txt"):
         transcripts_of(tmp_path / "none.txt")
+
+
+def test_a_place_of_many_words_is_a_place(tmp_path, monkeypatch):
+    """Folders, globs and files whose names have many words are read, and missed by name: none is taken for a text."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "My Earnings Calls For 2024"
+    folder.mkdir()
+    (folder / "call.txt").write_text("Ada Byrne: We grew.")
+    (tmp_path / "Acme Q1 2025 Call of Acme Inc.").write_text("Ada Byrne: We grew.")
+    for place in (folder, f"{folder}/*", f"{tmp_path}/My Earnings Calls For */c*", f"~/{folder.name}"):
+        assert len(transcripts_of(str(place))) == 1
+    assert len(transcripts_of("Acme Q1 2025 Call of Acme Inc.")) == 1
+    with pytest.raises(ConfigurationError, match="no file matches"):
+        transcripts_of("All My Earnings Calls For 202?")
+    for place in (
+        "/none/My Earnings Calls For 2023",
+        "My Earnings Calls For 2023",
+        "Acme Q1 2025 Earnings Call.pdf",
+        "calls/all that we had in Acme Inc.",
+    ):
+        with pytest.raises(TranscriptError, match="does not exist"):
+            transcripts_of(place)
 
 
 def test_all_files_that_are_no_transcripts_are_named_at_once(tmp_path):
@@ -329,6 +358,18 @@ def test_hosts_and_a_pool_are_not_both_given():
         pytest.raises(ConfigurationError, match="give one of them"),
     ):
         ak.analyze({"a": "We grew."}, ["tone"], hosts="127.0.0.1:10", pool=pool)
+
+
+def test_a_pool_of_ones_own_need_not_tell_its_hosts():
+    """It is taken without hosts=, and with them the sentence is the same."""
+
+    class Own:
+        def get_connection(self):
+            raise NotImplementedError
+
+    assert ak.run_async(ak.analyze({"a": "We grew."}, ["tone"], pool=Own())).counts() == {"done": 1}
+    with pytest.raises(ConfigurationError, match="the pool's own differ; give one of them"):
+        ak.analyze({"a": "We grew."}, ["tone"], hosts="127.0.0.1:10", pool=Own())
 
 
 def test_options_of_later_servers_pass():
