@@ -323,17 +323,32 @@ def json_text(value: Any) -> str:
 def json_value(value: Any) -> Any:
     """Return ``value`` as JSON holds it: numpy's numbers as numbers, NaN as None, what JSON does not know as text.
 
+    Raises
+    ------
+    ConfigurationError
+        If two keys of a mapping are the same as text, so that one would be lost.
+
     Examples
     --------
     >>> json_value({1: (2.0, float("nan"))})
     {'1': [2.0, None]}
     """
+    if value is None or isinstance(value, bool):
+        return value
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
+    if isinstance(value, str):
+        return str.__str__(value)  # an enum member's own text, whatever it prints as
+    if isinstance(value, int):
+        return int(value)
     if isinstance(value, Mapping):
-        return {str(key): json_value(item) for key, item in value.items()}
+        names = [str(json_value(key) if isinstance(key, (str, int)) else key) for key in value]
+        if len(set(names)) < len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise ConfigurationError(
+                f"a mapping has several keys that are {', '.join(map(repr, twice))} as text, as JSON's keys are; rename them"
+            )
+        return {name: json_value(item) for name, item in zip(names, value.values(), strict=True)}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [json_value(item) for item in value]
     item = getattr(value, "tolist", None)  # numpy scalars and arrays

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -10,6 +11,8 @@ from typing import Any, Literal, Self
 from analysis_kit.errors import ConfigurationError
 
 NAN = float("nan")
+#: What rounding may put a score beyond its ends, also in 32 bits.
+_ROUNDING = 1e-6
 
 Status = Literal["done", "cached", "failed", "cancelled", "not started"]
 
@@ -57,10 +60,17 @@ class Finding:
     flags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.score is not None and not -1 <= self.score <= 1:
+        score: Any = self.score
+        try:
+            known = score is None or bool(-1 - _ROUNDING <= score <= 1 + _ROUNDING)
+        except (TypeError, ValueError):  # a text, an array
+            known = False
+        if not known:
             raise ConfigurationError(
-                f"a finding has score={self.score!r}, which is not from -1 to 1; put what has another scale into values"
+                f"a finding has score={score!r}, which is not from -1 to 1; put what has another scale into values"
             )
+        if score is not None and abs(score) > 1:
+            object.__setattr__(self, "score", math.copysign(1.0, score))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the finding as JSON values."""
@@ -76,14 +86,15 @@ class Finding:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Return the finding that `to_dict` wrote."""
-        return cls(
-            score=data.get("score"),
+        finding = cls(
             label=data.get("label"),
             values=dict(data.get("values") or {}),
             evidence=tuple(Span(**span) for span in data.get("evidence") or ()),
             method=data.get("method", ""),
             flags=tuple(data.get("flags") or ()),
         )
+        object.__setattr__(finding, "score", data.get("score"))  # unchecked: what was kept stays readable
+        return finding
 
 
 @dataclass(frozen=True, slots=True)

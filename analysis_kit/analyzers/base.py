@@ -18,7 +18,7 @@ from analysis_kit.errors import AnalysisError, AnswerError, ConfigurationError, 
 from analysis_kit.frames import json_value
 from analysis_kit.monitor.monitor import PerformanceMonitor, get_monitor
 from analysis_kit.ollama.pool import OllamaConnectionPool, get_pool
-from analysis_kit.results import Examined, Finding
+from analysis_kit.results import Examined, Finding, Span
 from analysis_kit.retry import call_with_retry, is_transient
 
 #: Attempts at one question; and attempts where a server that has answered before is away, since one that starts again
@@ -56,12 +56,12 @@ def as_finding(value: object, *, analyzer: str) -> Finding:
         If ``value`` says nothing (None) or is of a kind that cannot be read as a finding.
     """
     if isinstance(value, Finding):
-        score = None if value.score is None else float(value.score)
-        return replace(value, score=score, values=json_value(value.values))
+        return _plain(value)
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
-    if isinstance(value, (Mapping, list, tuple)) or getattr(value, "ndim", None) == 0:
-        value = json_value(value)  # a finished answer is not lost over numpy's numbers
+    known = isinstance(value, (Mapping, list, tuple, str, int, float)) or getattr(value, "ndim", None) == 0
+    if known:
+        value = json_value(value)  # a finished answer is not lost over numpy's numbers, or an enum's
     if isinstance(value, Mapping):
         values = dict(value)
         score = values.get("score")
@@ -73,13 +73,27 @@ def as_finding(value: object, *, analyzer: str) -> Finding:
         if isinstance(values.get("method"), str):
             lifted["method"] = values.pop("method")
         return Finding(values=values, **lifted)
-    if isinstance(value, (bool, int, float, list)):
+    if isinstance(value, (bool, int, float, list)) or (known and value is None):  # NaN
         return Finding(values={"value": value})
     if isinstance(value, str):
         return Finding(label=value)
     raise AnalysisError(
         f"analyzer {analyzer!r} returned {type(value).__name__}; return a Finding, a dict of JSON values, a number or a text",
         analyzer=analyzer,
+    )
+
+
+def _plain(finding: Finding) -> Finding:
+    """Return ``finding`` in JSON's kinds."""
+    marks = (map(json_value, (each.start, each.end, each.text, each.note)) for each in finding.evidence)
+    return replace(
+        finding,
+        score=None if finding.score is None else float(finding.score),
+        label=json_value(finding.label),
+        values=json_value(finding.values),
+        evidence=tuple(Span(*mark) for mark in marks),
+        method=json_value(finding.method),
+        flags=tuple(json_value(finding.flags)),
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis_kit.errors import ConfigurationError
+from analysis_kit.frames import json_value
 from analysis_kit.ollama.host import checked_key, parse_host
 
 #: The system's clocks end somewhere above this; who waits for thirty years (on Windows 50 days) waits for ever.
@@ -60,9 +61,10 @@ def options_of(value: object) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(each) for each in value]
-    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+    """Return ``value`` in JSON's kinds; one that is of none (NaN, an object) stays, for the request to refuse it."""
+    told = json_value(value)
+    lost = told is None or (isinstance(told, str) and not isinstance(value, str))
+    return value if lost else told
 
 
 def keys_by_host(api_key: str | Mapping[str, str] | None, hosts: Sequence[str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ import textwrap
 import threading
 from dataclasses import dataclass, replace
 from datetime import date
+from enum import Enum, IntEnum
 from typing import Literal
 from unittest.mock import Mock
 
@@ -35,9 +36,22 @@ from analysis_kit.cache import ResultCache
 from analysis_kit.cancellation import CancelToken, current_token
 from analysis_kit.errors import OllamaUnreachableError, ServerBusyError
 from analysis_kit.monitor.monitor import PerformanceMonitor
+from analysis_kit.results import Span
 from analysis_kit.retry import RetryBudget
 
 GOOD = json.dumps({"label": "positive", "score": 0.5, "confidence": 0.9})
+
+
+class Mood(str, Enum):  # noqa: UP042 - a StrEnum prints as its text
+    """What prints as more than its text."""
+
+    UP = "up"
+
+
+class Stars(IntEnum):
+    """Whole numbers with names."""
+
+    ONE = 1
 
 
 class Counting(BaseAnalyzer):
@@ -99,6 +113,12 @@ def test_a_dict_becomes_a_finding_and_is_cached(parts):
         (np.int64(3), None, {"value": 3}),
         ((1, np.float64(0.5)), None, {"value": [1, 0.5]}),
         (Finding(score=np.float32(0.5), values={"n": np.int64(3)}), 0.5, {"n": 3}),
+        (np.float64("nan"), None, {"value": None}),
+        (
+            {"tone": Mood.UP, Mood.UP: Stars.ONE, Stars.ONE: np.str_("x")},
+            None,
+            {"tone": "up", "up": 1, "1": "x"},
+        ),
     ],
 )
 def test_an_answer_is_not_lost_over_its_kinds_of_numbers(parts, given, score, values):
@@ -114,6 +134,47 @@ def test_an_answer_is_not_lost_over_its_kinds_of_numbers(parts, given, score, va
         finding = analyzer.analyze("Text.")
         assert (finding.score, dict(finding.values)) == (score, values)
     assert parts[0].stats()["hits"] == 1
+
+
+@pytest.mark.parametrize("kind", [np.str_, Mood], ids=["numpy's", "an enum's"])
+def test_an_answer_is_not_lost_over_its_kind_of_text(parts, kind):
+    """Labels, methods, flags and spans that are more than a text are kept as the text that they are."""
+    spans = (Span(np.int64(0), np.int64(2), kind("up"), kind("up")),)
+    given = {
+        "a": kind("up"),
+        "b": {"label": kind("up"), "method": kind("up")},
+        "c": Finding(label=kind("up"), method=kind("up"), flags=(kind("up"),), evidence=spans),
+    }
+
+    class Own(BaseAnalyzer):
+        def ask(self, text):
+            return given[text]
+
+    analyzer = Own()
+    analyzer.cache, analyzer.monitor = parts
+    for _ in range(2):
+        found = [analyzer.analyze(text) for text in given]
+        assert [finding.label for finding in found] == ["up"] * 3
+        texts = [text for each in found for text in (each.label, *each.flags)] + [
+            found[2].method,
+            found[1].method,
+        ]
+        assert {type(text) for text in texts} == {str}
+        assert found[2].evidence == (Span(0, 2, "up", "up"),)
+    assert parts[0].stats()["hits"] == 3
+
+
+def test_no_value_is_lost_where_two_keys_are_one_text(parts):
+    """1 and "1" are one key in JSON: the answer is refused with that key, for any kind of analyzer."""
+
+    class Own(BaseAnalyzer):
+        def ask(self, text):
+            return {"by": {1: "a", "1": "b"}}
+
+    analyzer = Own()
+    analyzer.cache, analyzer.monitor = parts
+    with pytest.raises(ConfigurationError, match="several keys that are '1' as text"):
+        analyzer.analyze("Text.")
 
 
 def test_repeats_are_cached_apart(parts):
@@ -687,12 +748,13 @@ def test_a_server_that_starts_again_and_is_busy_first_is_asked_on(monkeypatch):
 
 def test_a_score_off_the_scale_is_refused_with_where_it_belongs():
     """A finding's score is from -1 to 1, or plots and means would mix scales."""
-    for score in (2.0, -1.01, float("nan")):
+    for score in (2.0, -1.01, float("nan"), "high", np.array([0.1, 0.2])):
         with pytest.raises(
             ConfigurationError, match="not from -1 to 1; put what has another scale into values"
         ):
             Finding(score=score)
     assert Finding(score=-1).score == -1
+    assert [Finding(score=score).score for score in (1 + 2**-52, np.float32(-1.0000001))] == [1.0, -1.0]
 
 
 @pytest.mark.parametrize(

@@ -113,14 +113,24 @@ def test_options_may_be_numpys_and_tuples(fake):
         "seed": np.int64(3),
         "temperature": np.float32(0.5),
         "top_p": np.float64(0.9),
-        "stop": ("END",),
+        "stop": np.array(["END", "STOP"]),
     }
-    plain = {"seed": 3, "temperature": 0.5, "top_p": 0.9, "stop": ["END"]}
+    plain = {"seed": 3, "temperature": 0.5, "top_p": 0.9, "stop": ["END", "STOP"]}
     first = run_of({"a": "Revenue grew."}, hosts=fake.url, options=options).to_frame()
     again = run_of({"a": "Revenue grew."}, hosts=fake.url, options=plain).to_frame()
-    assert [*first["status"], *again["status"]] == ["done", "cached"]
+    tupled = {**plain, "stop": tuple(map(np.str_, plain["stop"]))}
+    third = run_of({"a": "Revenue grew."}, hosts=fake.url, options=tupled).to_frame()
+    assert [*first["status"], *again["status"], *third["status"]] == ["done", "cached", "cached"]
     sent = calls_to(fake)[-1].json["options"]
     assert {name: sent[name] for name in plain} == plain
+
+
+@pytest.mark.parametrize("value", [float("nan"), np.float64("inf")])
+def test_an_option_that_json_cannot_hold_is_refused_and_not_sent_as_another(fake, value):
+    """What would go out as null fails with the reason."""
+    (row,) = run_of({"a": "Revenue grew."}, hosts=fake.url, options={"temperature": value}).rows
+    assert (row.status, row.error_type) == ("failed", "ConfigurationError")
+    assert not calls_to(fake)
 
 
 def test_repeats_are_rows_of_their_own_with_seeds_of_their_own(fake):
@@ -634,6 +644,19 @@ def test_a_saved_run_comes_back_with_all_its_tables(fake, tmp_path):
     assert back.units == run.units
     assert back.prompt(2) == run.prompt(2)
     assert repr(back) == repr(run)
+
+
+def test_a_saved_run_with_a_score_off_the_scale_comes_back(tmp_path):
+    """Scores of any scale were kept once; a file with one is read as it is."""
+
+    class Half(ak.BaseAnalyzer):
+        def ask(self, text):
+            return ak.Finding(score=0.5)
+
+    path = tmp_path / "run.json"
+    run_of({"a": "We grew."}, Half()).save(path)
+    path.write_text(path.read_text().replace('"score": 0.5', '"score": 87.0'))
+    assert ak.AnalysisRun.load(path).to_frame()["score"].tolist() == [87.0]
 
 
 def test_a_saved_run_keeps_what_kind_its_kept_columns_are(tmp_path):
