@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
+from numbers import Number
 from typing import Any
 
 #: Works on light and dark backgrounds: colours come from the page, lines are translucent.
@@ -30,11 +32,12 @@ def escape(value: object) -> str:
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str = "") -> str:
     """Return an HTML table; columns of numbers are set right, with their heads, and everything is escaped."""
     lines = [list(row) for row in rows]
-    columns = zip(*lines, strict=True) if lines else ()
-    marks = [' class="num"' if _are_numbers(column) else "" for column in columns] or [""] * len(head)
+    columns = zip_longest(*lines, fillvalue="")
+    marks = [' class="num"' if _are_numbers(column) else "" for column in columns]
 
-    def line(tag: str, cells: Iterable[object]) -> str:
-        inside = (f"<{tag}{mark}>{escape(cell)}</{tag}>" for mark, cell in zip(marks, cells, strict=True))
+    def line(tag: str, cells: Sequence[object]) -> str:
+        marked = zip_longest(marks[: len(cells)], cells, fillvalue="")
+        inside = (f"<{tag}{mark}>{escape(cell)}</{tag}>" for mark, cell in marked)
         return f"<tr>{''.join(inside)}</tr>"
 
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
@@ -42,10 +45,14 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str
     return f"<table>{title}<thead>{line('th', head)}</thead><tbody>{body}</tbody></table>"
 
 
-def _are_numbers(column: Iterable[object]) -> bool:
-    """Tell whether a column holds numbers, or their texts; blanks may stand among them."""
-    told = [str(cell) for cell in column if cell != ""]
-    return bool(told) and all(map(_NUMBER.fullmatch, told))
+def _are_numbers(column: Sequence[object]) -> bool:
+    """Tell whether a column holds numbers, or texts that were made of them; blanks may stand among them.
+
+    Texts of nothing but digits may as well be names, years say.
+    """
+    told = [text for text in map(str, column) if text]
+    sure = any(isinstance(cell, Number) for cell in column) or not all(map(str.isdigit, told))
+    return bool(told) and sure and all(map(_NUMBER.fullmatch, told))
 
 
 def mermaid(nodes: Mapping[Any, str], edges: Iterable[tuple[Any, Any]]) -> str:

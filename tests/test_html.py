@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -18,6 +19,21 @@ def test_columns_of_numbers_are_set_right_with_their_heads():
     assert '<th>name</th><th class="num">n</th><th>s</th><th class="num">mean</th>' in shown
     assert '<td>7</td><td class="num">2.5</td><td>1,000.00</td><td class="num"></td>' in shown
     assert "<td>&lt;b&gt;</td>" in shown
+
+
+def test_names_of_digits_are_names():
+    """Years that name rows stand left; whole numbers, numpy's too, stand right with texts of digits among them."""
+    shown = _html.table(("unit", "n", "m"), [("2024", np.int64(1), "7"), ("2025", "12", 8)])
+    assert '<th>unit</th><th class="num">n</th><th class="num">m</th>' in shown
+    assert '<td>2024</td><td class="num">1</td><td class="num">7</td>' in shown
+
+
+def test_a_table_takes_any_cells():
+    """Missing values, arrays and rows that are too short or too long are shown; none ends the display."""
+    shown = _html.table(("a", "b"), [(pd.NA, 1), (np.array([1, 2]), 2, 3.5), (None,)])
+    assert '<tr><td>&lt;NA&gt;</td><td class="num">1</td></tr>' in shown
+    assert '<tr><td>[1 2]</td><td class="num">2</td><td class="num">3.5</td></tr>' in shown
+    assert "<tr><td>None</td></tr>" in shown
 
 
 def test_a_table_without_rows_has_its_head():
