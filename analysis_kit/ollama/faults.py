@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -32,12 +33,12 @@ from analysis_kit.errors import (
 from analysis_kit.ollama.line import Line
 from analysis_kit.ollama.text import clean
 
-OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TOO_LARGE = 200, 401, 403, 404, 413
+OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _NO_METHOD, _TOO_LARGE = 200, 401, 403, 404, 405, 413
 _BUSY = frozenset({429, 503})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NO_MODEL = re.compile(r"model .*not found", re.IGNORECASE | re.DOTALL)
 #: Endpoints that are pasted along with an address, "http://gpu1:11434/v1".
-_OWN_PATH = re.compile(r"/(?:v1|api)\b.*$")
+_OWN_PATH = re.compile(r"/(?:v1|api)(?:/.*)?$")
 _SHOWN_CHARACTERS = 500
 
 #: What requests, urllib3 and the socket below them raise.
@@ -112,7 +113,7 @@ class Faults:
         elif status == _TOO_LARGE:
             hint = "; the request is larger than something on the way lets through: shorten the text"
         elif not words or words.startswith(("404 page", "<")):
-            own = _OWN_PATH.search(self.host)
+            own = _OWN_PATH.search(urlsplit(self.host).path) if status in (_NOT_FOUND, _NO_METHOD) else None
             hint = (
                 f"; an Ollama's address ends before {own[0]}"
                 if own

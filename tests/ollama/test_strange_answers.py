@@ -24,6 +24,7 @@ from analysis_kit.errors import (
     TruncatedAnswerError,
 )
 from analysis_kit.ollama.client import OllamaClient
+from analysis_kit.ollama.faults import Faults
 from analysis_kit.retry import is_transient
 
 HI = {"response": "hi", "done": False}
@@ -136,6 +137,28 @@ def test_an_endpoint_pasted_with_the_address_is_said(fake, path):
         pytest.raises(OllamaError, match=f"address ends before {path.rstrip('/')}$"),
     ):
         client.generate("x")
+
+
+@pytest.mark.parametrize(
+    ("host", "status", "shortened"),
+    [
+        ("http://gw:80/lab/v1", 404, "/v1"),
+        ("http://gw:80/api/chat", 405, "/api/chat"),
+        ("http://gw:80/v1", 502, ""),
+        ("http://api.example.com:11434", 404, ""),
+        ("https://v1.ollama.corp", 404, ""),
+        ("http://gw:80/api-gw/ollama", 404, ""),
+        ("http://gw:80/ollama/v1.2", 404, ""),
+        ("http://gpu/apiserver", 404, ""),
+    ],
+)
+def test_only_an_endpoint_behind_the_address_is_named_as_too_much(host, status, shortened):
+    """Hosts and folders that merely begin with its letters are not, nor is it where the path was found."""
+    faults = Faults(host, connect_timeout_s=1, read_timeout_s=1, api_key=None)
+    said = str(faults.refused(status, b"", headers={}, model="m"))
+    assert said.endswith(
+        f"address ends before {shortened}" if shortened else "; is an Ollama server at this address?"
+    )
 
 
 @pytest.mark.parametrize(
