@@ -90,7 +90,7 @@ def html(pool: OllamaConnectionPool) -> str:
             if not host["up"]
             else "up"
             if host["served"] or host["failed"]
-            else "not asked yet",
+            else "no request yet",
         )
         for host in figures["hosts"]
     ]
