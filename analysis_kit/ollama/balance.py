@@ -61,6 +61,7 @@ class Host:
         self.served = 0
         self.failed = 0
         self.last_error = ""
+        self.away = False  # whether its last failure was that nothing answers there
         self._api_key = api_key
         self._lock = threading.Lock()  # guards all figures but `out`
         self._probing = threading.Lock()  # held by the one caller who asks whether the host is back
@@ -101,12 +102,12 @@ class Host:
     def fail(self, error: OllamaError | AnswerError) -> None:
         """Set it aside for a while, twice as long as the last time; a missing model is only noted."""
         with self._lock:
-            self.last_error = str(error)
+            self.last_error, self.away = str(error), isinstance(error, OllamaUnreachableError)
             if isinstance(error, ModelNotFoundError):
                 self._asked = -math.inf
                 return
             self.failed += 1
-            lost = isinstance(error, OllamaUnreachableError) and self.served > 0 and not self._lost
+            lost = self.away and self.served > 0 and not self._lost
             self._lost = self._lost or lost
             pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self._failures)
             self._failures += 1
@@ -215,6 +216,7 @@ class Host:
             "failed": self.failed,
             "service_s": None if math.isnan(self.service_s) else self.service_s,
             "up": self.up,
+            "away": self.away and not self.up,
             "last_error": self.last_error,
         }
 

@@ -233,8 +233,8 @@ def make_plan(
             notices.append(f"The texts are sent to {', '.join(away)}, which is not this machine.")
         notices += [
             f"{host['host']} does not answer, so the others do its work: {host['last_error']}"
-            for host in (pool().get_stats()["hosts"] if models else ())
-            if not host["up"]
+            for host in (pool().get_stats()["hosts"] if models and len(pool().hosts) > 1 else ())
+            if host["away"]
         ]
     ready: list[tuple[BaseAnalyzer, int]] = []
     for each in chosen:

@@ -14,8 +14,8 @@ import pytest
 from fakes.ollama import FakeOllama, Play
 
 import analysis_kit as ak
-from analysis_kit import events, frames
-from analysis_kit.errors import AnalysisError, ConfigurationError, OllamaUnreachableError
+from analysis_kit import OllamaConnectionPool, events, frames
+from analysis_kit.errors import AnalysisError, ConfigurationError, OllamaError, OllamaUnreachableError
 
 ANSWER = json.dumps({"label": "positive", "score": 0.5, "confidence": 0.9})
 TEXTS = {f"unit {number}": f"Revenue of division {number} grew {number} percent." for number in range(6)}
@@ -280,6 +280,18 @@ def test_a_server_of_several_that_is_away_is_said(fake):
     assert run.counts() == {"done": 6}
     (said,) = [notice for notice in run.notices if "does not answer" in notice]
     assert said.startswith(f"{away} does not answer, so the others do its work: no Ollama server answers")
+
+
+def test_a_server_that_answers_is_not_said_to_be_away(fake):
+    """One that was set aside over an error of its own is there; and where it is the only one no other does its work."""
+    with FakeOllama(slots=4, answer=lambda _request: ANSWER) as other:
+        for hosts in ([fake.url, other.url], [fake.url]):
+            with OllamaConnectionPool(hosts=hosts) as pool:
+                pool.members[0].fail(OllamaError("boom"))
+                assert run_of(TEXTS, pool=pool, cache=False).notices == []
+                if len(hosts) == 1:
+                    pool.members[0].fail(OllamaUnreachableError("gone"))
+                    assert run_of(TEXTS, pool=pool, cache=False).notices == []
 
 
 def test_retry_failed_asks_only_for_what_failed(fake):
