@@ -81,7 +81,10 @@ def _hear(event: events.Event) -> None:
 
 
 def end_with(parent: int) -> None:
-    """Have this worker process end once its parent has gone, however that died: loky's go on, busy ones for ever."""
+    """Have this worker process end once its parent has gone, however that died: loky's go on, busy ones for ever.
+
+    On POSIX only: on Windows a process keeps the id of its dead parent.
+    """
 
     def look() -> None:
         while os.getppid() == parent:
