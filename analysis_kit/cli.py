@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     from analysis_kit.logs import configure_logging
 
-    configure_logging(options.log_level, json=options.log_json)
+    configure_logging(options.log_level, json=options.log_json, said=_said)
     try:
         command: Callable[[argparse.Namespace], int] = options.command
         return command(options)

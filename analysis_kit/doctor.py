@@ -24,6 +24,8 @@ EXTRAS = {
     "telemetry": ("opentelemetry-sdk", "prometheus-client"),
     "parquet": ("pyarrow",),
 }
+#: What a server of several is told that has one slot.
+_MORE = "It runs one request at a time; with OLLAMA_NUM_PARALLEL=4 more, which takes memory for num_ctx x 4."
 
 
 def checks(*, hosts: str | None = None, model: str | None = None, probe: bool = True) -> Iterator[str]:
@@ -41,11 +43,13 @@ def checks(*, hosts: str | None = None, model: str | None = None, probe: bool = 
     yield f"analysis-kit {version('analysis-kit')}, Python {platform.python_version()} at {sys.executable}"
     for extra, distributions in EXTRAS.items():
         yield f"extra {extra}: {', '.join(map(_installed, distributions))}"
-    slots = []
-    for host in resolve_hosts(hosts):
-        slots += yield from _server(host, model, probe=probe)
-    if len(slots) > 1:
-        yield f"all servers: {sum(slots)} requests at once. Set max_workers={sum(slots)} for a run over all of them."
+    slots, named = [], resolve_hosts(hosts)
+    for host in named:
+        slots += yield from _server(host, model, probe=probe, alone=len(named) == 1)
+    if slots and len(named) > 1:
+        some = f"the servers that were measured ({len(slots)} of {len(named)})"
+        which = "all servers" if len(slots) == len(named) else some
+        yield f"{which}: {sum(slots)} requests at once. Set max_workers={sum(slots)} for a run over them."
     yield model_file.describe()
     yield f"cache: {get_cache()!r}; to empty it: python -c 'import analysis_kit; analysis_kit.get_cache().clear()'"
 
@@ -57,7 +61,7 @@ def _installed(name: str) -> str:
         return f"{name} not installed"
 
 
-def _server(host: str, model: str | None, *, probe: bool) -> Generator[str, None, list[int]]:
+def _server(host: str, model: str | None, *, probe: bool, alone: bool) -> Generator[str, None, list[int]]:
     """Yield the lines on one server; return how many requests it works on at once, none if that is not known."""
     if host == "embedded":
         from analysis_kit.ollama.embedded import embedded_url
@@ -70,10 +74,12 @@ def _server(host: str, model: str | None, *, probe: bool) -> Generator[str, None
             chosen = model or (client.default_model() if names else None)
         if probe and chosen:
             found = probe_slots(host, chosen)
+            # the workers of a run serve all its servers
+            advice = found.advice if alone else _MORE if found.slots == 1 else ""
             most = "more" if found.high is None else found.high
             yield (
                 f"server {host}: {found.slots} requests at once, measured in {found.calls} calls ({found.low} to {most}). "
-                f"{' '.join(filter(None, (found.note, found.advice)))}"
+                f"{' '.join(filter(None, (found.note, advice)))}".rstrip()
             )
             return [found.slots]
     except AnalysisKitError as exc:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 from analysis_kit.errors import ConfigurationError
 
@@ -51,7 +52,18 @@ def _text(value: object) -> str:
         return f"<{type(value).__name__} without a text>"
 
 
-def configure_logging(level: str = "WARNING", *, json: bool = False) -> None:
+class _Handler(logging.StreamHandler[TextIO]):
+    def __init__(self, said: Callable[[str], str]) -> None:
+        super().__init__()
+        self._said = said
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._said(super().format(record))
+
+
+def configure_logging(
+    level: str = "WARNING", *, json: bool = False, said: Callable[[str], str] = str
+) -> None:
     """Send the kit's records of ``level`` and above to stderr; called by the command line only.
 
     Parameters
@@ -60,6 +72,8 @@ def configure_logging(level: str = "WARNING", *, json: bool = False) -> None:
         DEBUG, INFO, WARNING, ERROR or CRITICAL, in any case.
     json : bool, default False
         One JSON object a line, see `JsonFormatter`, in place of text.
+    said : callable, optional
+        Gives a line as it is to be written.
 
     Raises
     ------
@@ -69,7 +83,7 @@ def configure_logging(level: str = "WARNING", *, json: bool = False) -> None:
     number = logging.getLevelNamesMapping().get(level.upper())
     if number is None:
         raise ConfigurationError(f"log level {level!r}: use DEBUG, INFO, WARNING, ERROR or CRITICAL")
-    handler = logging.StreamHandler()
+    handler = _Handler(said)
     handler.setFormatter(
         JsonFormatter() if json else logging.Formatter("%(levelname)s %(name)s: %(message)s")
     )

@@ -233,13 +233,18 @@ def test_doctor_says_what_is_there(folder, capsys):
 
 
 def test_doctor_adds_up_the_servers(folder, capsys):
-    """Of several servers the last line has what all of them work on at once."""
+    """Of several servers the last line, and no other, has how many workers those that answer keep busy together."""
     with (
         FakeOllama(slots=2, delay_s=0.02, answer=lambda _: "word " * 20) as one,
         FakeOllama(slots=1, delay_s=0.02, answer=lambda _: "word " * 20) as two,
     ):
         assert main(["doctor", "--hosts", f"{one.url},{two.url}"]) == 0
-    assert "all servers: 3 requests at once. Set max_workers=3" in capsys.readouterr().out
+        assert main(["doctor", "--hosts", f"127.0.0.1:9,{one.url}"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "max_workers" in line]
+    assert lines == [
+        "all servers: 3 requests at once. Set max_workers=3 for a run over them.",
+        "the servers that were measured (1 of 2): 2 requests at once. Set max_workers=2 for a run over them.",
+    ]
 
 
 def test_doctor_names_the_demo_model_as_it_is_called_here(folder, capsys):
@@ -248,6 +253,17 @@ def test_doctor_names_the_demo_model_as_it_is_called_here(folder, capsys):
     out = capsys.readouterr().out
     assert "or use --demo" in out
     assert "embedded'" not in out
+
+
+@pytest.mark.parametrize("form", [[], ["--log-json"]], ids=["text", "json"])
+def test_a_log_line_names_the_demo_model_as_it_is_called_here(folder, capsys, monkeypatch, form):
+    """The commonest of all, where no server answers, has the option and not the notebook's argument, in either form."""
+    monkeypatch.setattr("analysis_kit.ollama.host.DEFAULT_PORT", 9)
+    assert main(["analyze", CALL, *form]) == 0
+    err = capsys.readouterr().err
+    assert "so the rules analyse alone" in err
+    assert "or use --demo" in err
+    assert "embedded'" not in err
 
 
 # -- more of what can be wrong --------------------------------------------------------------------------------------------
