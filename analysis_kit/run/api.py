@@ -16,6 +16,7 @@ from analysis_kit.engine.arguments import (
 )
 from analysis_kit.engine.engine import AsyncAnalysisEngine
 from analysis_kit.errors import ConfigurationError
+from analysis_kit.frames import json_value
 from analysis_kit.ollama.arguments import options_of
 from analysis_kit.ollama.host import resolve_hosts
 from analysis_kit.ollama.pool import OllamaConnectionPool
@@ -136,13 +137,13 @@ def analyze(
 
 
 def _names(model: object) -> tuple[str | None, ...]:
-    """Return the models that were named; None stands for the usual one."""
+    """Return the models that were named, as nothing but texts; None stands for the usual one."""
     if model is None or isinstance(model, str):
-        return (model,)
+        return (json_value(model),)
     named = tuple(dict.fromkeys(model)) if isinstance(model, Iterable) else ()
     if not named or not all(isinstance(each, str) for each in named):
         raise ConfigurationError(f"model={model!r} must be the name of a model, or a list of names.")
-    return named
+    return tuple(map(json_value, named))
 
 
 def _own_cache(cache: object) -> ResultCache | None:

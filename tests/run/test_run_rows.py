@@ -125,6 +125,14 @@ def test_options_may_be_numpys_and_tuples(fake):
     assert {name: sent[name] for name in plain} == plain
 
 
+@pytest.mark.parametrize("model", [np.str_("fake:latest"), np.array(["fake:latest"])], ids=["one", "several"])
+def test_the_name_of_a_model_may_be_numpys(fake, model):
+    """As a table of models gives it: no answer is lost over it, and the next run finds the answer."""
+    texts = {"a": "Revenue grew."}
+    counts = [run_of(texts, hosts=fake.url, model=each).counts() for each in (model, "fake:latest")]
+    assert counts == [{"done": 1}, {"cached": 1}]
+
+
 @pytest.mark.parametrize("value", [float("nan"), np.float64("inf")])
 def test_an_option_that_json_cannot_hold_is_refused_and_not_sent_as_another(fake, value):
     """What would go out as null fails with the reason."""
