@@ -246,12 +246,6 @@ class Lease:
         self._slot: Slot | None = None
         self.wait_s = 0.0
 
-    if not TYPE_CHECKING:  # where types are checked a missing name is to be found
-
-        def __getattr__(self, name: str) -> None:
-            how = f"with pool.get_connection() as client: client.{name}"
-            raise AttributeError(f"a lease has no {name!r}, its client may: {how}")
-
     def __enter__(self) -> OllamaClient:
         pool = self._pool
         if self._slot is not None:

@@ -536,12 +536,6 @@ def test_a_wait_of_zero_takes_what_is_free_or_fails_at_once(make):
     assert pool.get_stats()["timeouts"] == 1
 
 
-def test_a_lease_says_how_it_is_used(make):
-    """Who takes it for a client is told of the block."""
-    with pytest.raises(AttributeError, match=r"with pool\.get_connection\(\) as client: client\.generate"):
-        make(1).get_connection().generate("x")
-
-
 def test_a_lease_is_entered_once_at_a_time(make):
     """Entering a lease that holds a slot is an error that costs none; leaving twice, or without entering, gives back one."""
     pool = make(2, 0)
