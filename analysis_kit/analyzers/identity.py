@@ -22,6 +22,8 @@ import threading
 import uuid
 import weakref
 from collections.abc import Callable
+from dataclasses import is_dataclass
+from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -33,7 +35,8 @@ _MOST_ITEMS = (
     1000  # a larger global is data, too much to be told for each text; an attribute is told as a whole
 )
 _MOST_BYTES = 1 << 24  # a larger object, such as a model, is known by being the same one
-_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_STANDARD = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
+_INSTALLED = {"site-packages", "dist-packages"}
 _KIT = __name__.partition(".")[0]
 _WRAPPERS: dict[type, Callable[[Any], Any]] = {
     staticmethod: lambda value: value.__func__,
@@ -48,8 +51,28 @@ _WRAPPERS: dict[type, Callable[[Any], Any]] = {
     ],
 }
 
-#: id -> how it is told when it comes again, and what it is: held, so that no other thing has its id meanwhile.
-_Met = dict[int, tuple[str, Any]]
+#: Parts of the kit that change all the time, and no answer with them.
+_PARTS = tuple(
+    f"{_KIT}.{name}" for name in ("ollama.connection_pool", "cache.", "monitor.", "engine.", "container")
+)
+
+
+class _Met(dict[int, tuple[str, Any]]):
+    """id -> how it is told when it comes again, and what it is: held, so that no other thing has its id meanwhile."""
+
+    count = 0
+
+    def note(self, value: object) -> None:
+        """Note a thing that is told in full now."""
+        self.count += 1
+        self[id(value)] = f"again {self.count}", value
+
+    def copied(self) -> _Met:
+        """Return a copy, for what is told in no order."""
+        copy = _Met(self)
+        copy.count = self.count
+        return copy
+
 
 _process = uuid.uuid4().hex  # keys with it are of this process alone
 _numbers = itertools.count()
@@ -57,39 +80,51 @@ _selves: dict[int, tuple[weakref.ref[Any], str]] = {}
 _lock = threading.Lock()  # guards _selves
 
 
-def told(value: object, _met_before: _Met | None = None) -> Any:
+def told(value: object) -> Any:
     """Return ``value`` as JSON that differs where what an analyzer does with it may differ; what comes again is told once."""
+    try:
+        return _told(value, _Met())
+    except RecursionError:  # a chain, or what answers to any name
+        return _as_itself(value)
+
+
+def _told(value: object, met: _Met) -> Any:
     if type(value) in _PLAIN:
         return value
-    met = {} if _met_before is None else _met_before
     if id(value) in met:
         return met[id(value)][0]
     if isinstance(value, _CONTAINERS):
         met[id(value)] = "itself", value
         try:
-            return _contents(value, met)
+            return [*_contents(value, met), *([_code_of(type(value), met)] if _is_own(type(value)) else [])]
         finally:
             del met[id(value)]
     for kind, parts in _WRAPPERS.items():
         if isinstance(value, kind):
-            return [kind.__name__, told(parts(value), met)]
-    if hasattr(value, "__wrapped__") and not isinstance(value, FunctionType):  # what functools.cache makes
-        return told(value.__wrapped__, met)
-    met[id(value)] = f"again {len(met)}", value
+            return [kind.__name__, _told(parts(value), met)]
+    if not isinstance(value, FunctionType) and "__wrapped__" in getattr(
+        value, "__dict__", ()
+    ):  # by functools.cache
+        return _told(getattr(value, "__wrapped__"), met)  # noqa: B009 - it is in no type
+    met.note(value)
     if isinstance(value, FunctionType):
         return _function(value, met)
     if isinstance(value, (type, ModuleType)):
         name = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', value.__name__)}"
-        return [name, code_of(value, met)] if isinstance(value, type) and _is_own(value) else name
+        return [name, _code_of(value, met)] if isinstance(value, type) and _is_own(value) else name
     return _object(value, met)
 
 
-def code_of(thing: type, _met_before: _Met | None = None) -> list[Any]:
+def code_of(thing: type) -> list[Any]:
     """Return what a class and its bases say that are the user's own: methods, helpers, attributes."""
-    noted, met = attributes_noted(thing), {} if _met_before is None else _met_before
+    return _code_of(thing, _Met())
+
+
+def _code_of(thing: type, met: _Met) -> list[Any]:
+    noted = attributes_noted(thing)
     return [
         [
-            [name, _without_process(told(value, met))]
+            [name, _without_process(_told(value, met))]
             for name, value in sorted(vars(cls).items())
             if (not name.startswith("__") and name not in noted) or isinstance(value, FunctionType)
         ]
@@ -111,8 +146,8 @@ def code_of_call(call: Callable[..., Any]) -> Any:
 def state_of(analyzer: object) -> Any:
     """Return the attributes of an analyzer, without the private ones and those in which it keeps notes as it answers."""
     noted = attributes_noted(type(analyzer))
-    public = {key: value for key, value in vars(analyzer).items() if not key.startswith("_")}
-    return told({key: value for key, value in public.items() if key not in noted})
+    held = list(vars(analyzer).items())  # at once, since other threads may add to it
+    return told({key: value for key, value in held if not key.startswith("_") and key not in noted})
 
 
 def _is_own(thing: type | FunctionType) -> bool:
@@ -122,9 +157,9 @@ def _is_own(thing: type | FunctionType) -> bool:
         return True
     if module.partition(".")[0] in {_KIT, "builtins"} or module in sys.builtin_module_names:
         return False
-    code = getattr(thing, "__code__", None)
-    place = code.co_filename if code else getattr(sys.modules.get(module), "__file__", None)
-    return not (place or "").startswith(_LIBRARIES)
+    code = thing.__code__ if isinstance(thing, FunctionType) else None
+    place = (code.co_filename if code else getattr(sys.modules.get(module), "__file__", None)) or ""
+    return not (place.startswith(_STANDARD) or _INSTALLED.intersection(Path(place).parts))
 
 
 def _without_process(found: Any) -> Any:
@@ -140,18 +175,18 @@ def _contents(value: Any, met: _Met) -> list[Any]:
     if len(value) > _MOST_ITEMS:
         with contextlib.suppress(Exception):  # many in one go, where all of them can be pickled
             return [type(value).__name__, _digest(value, most=math.inf)]
+    # copied at once, since other threads may add to it
     if isinstance(value, dict):
-        return ["dict", *([told(key, met), told(each, met)] for key, each in value.items())]
-    parts = [told(each, met) for each in value]
+        return ["dict", *([_told(key, met), _told(each, met)] for key, each in list(value.items()))]
     if isinstance(value, (set, frozenset)):
-        return ["set", *sorted(parts, key=json.dumps)]
-    return [type(value).__name__, *parts]
+        return ["set", *sorted((_told(each, met.copied()) for each in list(value)), key=json.dumps)]
+    return [type(value).__name__, *(_told(each, met) for each in list(value))]
 
 
 def _function(value: FunctionType, met: _Met) -> list[Any]:
-    own = told([value.__code__, value.__defaults__, value.__kwdefaults__], met)
-    beside = [_without_process(told(each, met)) for each in _beside(value)]
-    return ["function", own, beside, told(getattr(value, "__wrapped__", None), met)]
+    own = _told([value.__code__, value.__defaults__, value.__kwdefaults__], met)
+    beside = [_without_process(_told(each, met)) for each in _beside(value)]
+    return ["function", own, beside, _told(getattr(value, "__wrapped__", None), met)]
 
 
 def _beside(function: FunctionType) -> list[Any]:
@@ -182,18 +217,30 @@ def _object(value: object, met: _Met) -> list[Any]:
     """Return an object by its content, or, where that cannot be written or is too much, as this one of this process."""
     kind = type(value)
     name = kind.__qualname__
-    held = getattr(value, "__dict__", None)
-    if kind.__module__.partition(".")[0] == _KIT and not hasattr(value, "cache_parts"):
-        return [name]  # a pool, a cache, a monitor: it changes all the time, and no answer with it
-    if held is not None and (_is_own(kind) or hasattr(value, "cache_parts")):
-        plain = {key: each for key, each in held.items() if _is_own(kind) or not key.startswith("_")}
-        return [name, code_of(kind, met), told(plain, met)]
+    if kind.__module__.startswith(_PARTS):
+        return [name]
+    held = list(getattr(value, "__dict__", {}).items())
+    if hasattr(kind, "cache_parts"):  # an analyzer within: what it was made with, and what was set since
+        held = [(key, each) for key, each in held if key == "_given" or not key.startswith("_")]
+        return [name, _code_of(kind, met), _told(dict(held), met)]
+    if kind.__module__.partition(".")[0] == _KIT and not is_dataclass(value):
+        return [name, str(getattr(value, "model", ""))]  # a client
+    if not _is_own(kind):
+        return [name, _written(value)]
+    slots = [slot for cls in kind.__mro__ for slot in getattr(cls, "__slots__", ()) if hasattr(value, slot)]
+    held += [(slot, getattr(value, slot)) for slot in slots if not slot.startswith("__")]
+    # what it is beside its attributes: a number, a text, a model of pydantic's
+    foreign = not all(base is object or _is_own(base) for base in kind.__mro__)
+    return [name, _code_of(kind, met), _told(dict(held), met), _written(value) if foreign else ""]
+
+
+def _written(value: object) -> str:
     try:
-        if getattr(value, "nbytes", 0) > _MOST_BYTES:
-            return [name, _as_itself(value)]
-        return [name, _digest(value)]
+        if getattr(value, "nbytes", 0) <= _MOST_BYTES:
+            return _digest(value)
     except Exception:  # noqa: BLE001 - many things cannot be pickled, each in its own way
-        return [name, _as_itself(value)]
+        return _as_itself(value)
+    return _as_itself(value)
 
 
 def _as_itself(value: object) -> str:

@@ -152,7 +152,7 @@ class LLMAnalyzer(BaseAnalyzer):
     def cache_parts(self) -> dict[str, Any] | None:
         """Return what tells answers apart: question, schema and its own validators, model digest, options, a subclass's code."""
         identity = self.identity()
-        code = code_of(type(self))
+        code, of_the_kit = code_of(type(self)), type(self).__module__.startswith(__package__)
         checks = code_of(self.question.schema)
         return {
             "analyzer": self.name,
@@ -162,7 +162,7 @@ class LLMAnalyzer(BaseAnalyzer):
             "num_predict": self.question.num_predict,
             "options": self.options,
             "model": identity.digest or identity.name,
-            **({"code": code, "given": self._given, "state": state_of(self)} if code else {}),
+            **({} if of_the_kit else {"code": code, "given": self._given, "state": state_of(self)}),
             **({"checks": checks} if checks else {}),
         }
 

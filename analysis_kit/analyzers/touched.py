@@ -22,7 +22,7 @@ _AROUND = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FR
 #: Methods that change what they belong to.
 _CHANGES = {
     *("add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem", "popleft"),
-    *("remove", "setdefault", "sort", "update"),
+    *("remove", "update"),
 }
 #: Where an answer begins.
 _BEGIN = ("ask", "analyze", "inquire")
@@ -73,14 +73,12 @@ class _Seen:
         self.noted: set[str] = set()  # variables
         self.noted_attributes: set[str] = set()
 
-    def note(self, place: list[_Step], first: tuple[str, ...]) -> None:
-        """Note the place that the steps load: a variable, or an attribute of one or of the ``first`` argument."""
+    def note(self, place: list[_Step], own: tuple[str, ...]) -> None:
+        """Note the place that the steps load: a variable, or an attribute of the first argument or the class, ``own``."""
         match place:
             case [*_, ("around", name)]:
                 self.noted.add(name)
-            case [*_, ("around", _), ("attr", name)]:
-                self.noted_attributes.add(name)
-            case [*_, ("load", owner), ("attr", name)] if owner in first:
+            case [*_, ("load" | "around", owner), ("attr", name)] if owner in own:
                 self.noted_attributes.add(name)
 
 
@@ -91,7 +89,7 @@ def _seen(code: CodeType) -> _Seen:
     for part in parts:  # which grows
         parts += [inner for inner in part.co_consts if isinstance(inner, CodeType)]
         for line in _lines(part):
-            _look_at(line, seen, part.co_varnames[:1])
+            _look_at(line, seen, (*part.co_varnames[:1], *part.co_qualname.split(".")[-2:-1]))
     return seen
 
 
@@ -119,7 +117,7 @@ def _lines(code: CodeType) -> Iterator[list[_Step]]:
     yield line
 
 
-def _look_at(line: list[_Step], seen: _Seen, first: tuple[str, ...]) -> None:
+def _look_at(line: list[_Step], seen: _Seen, own: tuple[str, ...]) -> None:
     seen.globals |= {name for op, name in line if op == "around"}
     seen.attributes |= {name for op, name in line if op == "attr"}
     adds = any(op == "BINARY_OP" for op, _ in line)
@@ -127,21 +125,20 @@ def _look_at(line: list[_Step], seen: _Seen, first: tuple[str, ...]) -> None:
         before = line[:index]
         if op in {"STORE_GLOBAL", "STORE_DEREF"}:
             seen.noted.add(name)
-        elif op == "attr" and name in _CHANGES:
-            seen.note(before, first)
+        elif op == "attr" and name in _CHANGES and any(later == "POP_TOP" for later, _ in line[index:]):
+            seen.note(before, own)
         elif op == "STORE_ATTR" and adds:
             # of `owner.name += value` the owner is copied, and of `self.name = self.name + value` loaded twice
             for end, (one, two) in enumerate(itertools.pairwise(before), start=1):
                 if two == ("attr", name) and (one[0] == "COPY" or (one == before[-1] and one[0] == "load")):
-                    seen.note([*before[: end - (one[0] == "COPY")], two], first)
+                    seen.note([*before[: end - (one[0] == "COPY")], two], own)
         elif op in {"STORE_SUBSCR", "DELETE_SUBSCR"}:
-            _look_at_item(before, seen, first)
+            _look_at_item(before, seen, own)
 
 
-def _look_at_item(before: list[_Step], seen: _Seen, first: tuple[str, ...]) -> None:
-    """Note what an item is put in: it is loaded right before a plain key, or first in the line if the item is added to."""
-    if {"COPY", "BINARY_SUBSCR"} <= {op for op, _ in before}:
-        loads = [step for step in before if step[0] in {"load", "around", "attr"}]
-        seen.note(loads[: 1 + (loads[1:2] != [] and loads[1][0] == "attr")], first)
-    elif before and before[-1][0] in {"load", "around", "LOAD_CONST"}:
-        seen.note(before[:-1], first)
+def _look_at_item(before: list[_Step], seen: _Seen, own: tuple[str, ...]) -> None:
+    """Note what an item is put in: it is loaded right before a plain key."""
+    if ("COPY", 2) in before:  # both are copied for `place[key] += value`
+        before = before[: before.index(("COPY", 2))]
+    if before and before[-1][0] in {"load", "around", "LOAD_CONST"}:
+        seen.note(before[:-1], own)

@@ -62,6 +62,12 @@ def options_of(value: object) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """Return ``value`` in JSON's kinds; one that is of none (NaN, an object) stays, for the request to refuse it."""
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if getattr(value, "ndim", 0):
+        return _plain(value.tolist())
     told = json_value(value)
     lost = told is None or (isinstance(told, str) and not isinstance(value, str))
     return value if lost else told

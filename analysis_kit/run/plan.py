@@ -228,13 +228,15 @@ def make_plan(
                 f"No Ollama server answers at {exc.host}, so the rules analyse alone; for a model start Ollama, "
                 "set OLLAMA_HOST, or use hosts='embedded'."
             )
-        away = [host for host in pool().hosts if models and not is_loopback(host)]
+        away = [host for host in getattr(pool(), "hosts", ()) if models and not is_loopback(host)]
         if away:
             notices.append(f"The texts are sent to {', '.join(away)}, which is not this machine.")
         notices += [
             f"{host['host']} does not answer, so the others do its work: {host['last_error']}"
-            for host in (pool().get_stats()["hosts"] if models and len(pool().hosts) > 1 else ())
-            if host["away"]
+            for host in (
+                pool().get_stats()["hosts"] if models and len(getattr(pool(), "hosts", ())) > 1 else ()
+            )
+            if host.get("away")
         ]
     ready: list[tuple[BaseAnalyzer, int]] = []
     for each in chosen:

@@ -26,7 +26,7 @@ WAYS = ("section", "speaker", "turn")
 SUFFIXES = {".txt", ".json", ".vtt", ".srt"}
 _NAME_WORDS = 4  # a text has more, or it may as well be a name
 #: What a path has and a sentence seldom: a folder, a pattern.
-_OF_A_PATH = re.compile(r"^~|[/\\*?]")
+_OF_A_PATH = re.compile(r"^(?:~|\S*/)|[\\*]|\?(?![\s\"')]|$)|/[^\s/]*$")
 _END_OF_SENTENCE = re.compile(r"[.!…]\W*$")
 _MOST_REFUSED = 10  # files that are named one by one
 _ARTICLES = {"the", "a", "an"}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import textwrap
@@ -31,6 +33,7 @@ from analysis_kit import (
     OllamaConnectionPool,
     SentimentAnalyzer,
 )
+from analysis_kit.analyzers.identity import told
 from analysis_kit.analyzers.inflight import InFlight
 from analysis_kit.cache import ResultCache
 from analysis_kit.cancellation import CancelToken, current_token
@@ -409,6 +412,59 @@ def test_K1_a_setting_is_in_the_key_whatever_of_its_name_an_answer_sets_elsewher
         analyzer.analyze("Text.")
         setattr(analyzer, name, value)
         assert analyzer.analyze("Text.").values["said"] == said
+
+
+class Money(float):
+    """A number of one's own."""
+
+
+class Pair:
+    __slots__ = ("first", "second")
+
+    def __init__(self, first, second):
+        self.first, self.second = first, second
+
+
+def _pattern(text):
+    return re.compile(text)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Money(1), Money(2)),
+        (Pair(1, 2), Pair(1, 3)),
+        ([[_pattern("a")], _pattern("b"), _pattern("a")], [[_pattern("a")], _pattern("b"), _pattern("b")]),
+        (Finding(score=0.5), Finding(score=0.6)),
+        (LLMAnalyzer("own", "Say it. {text}", SentimentAnalyzer().question.schema), SentimentAnalyzer()),
+        (SentimentAnalyzer(model="small"), SentimentAnalyzer(model="large")),
+    ],
+    ids=str,
+)
+def test_K1_values_of_any_kind_are_told_apart(one, other):
+    """Numbers of one's own, slots, repeated objects, the kit's own objects and analyzers within give other keys."""
+    keys = [json.dumps(told([value])) for value in (one, other, copy.deepcopy(one))]
+    assert keys[0] == keys[2] != keys[1]
+
+
+def test_K1_a_repeated_object_is_the_one_that_was_repeated():
+    """Which of several comes again is told, also behind a list."""
+    first, second = _pattern("a"), _pattern("b")
+    assert told([[first], second, first]) != told([[first], second, second])
+
+
+def test_K1_what_threads_change_or_what_has_no_end_fails_no_answer():
+    """A long chain, and an object that answers to any name, are told without an error."""
+    chain = None
+    for _ in range(5000):
+        chain = Pair(chain, 1)
+
+    class Any:
+        def __getattr__(self, name):
+            return self
+
+    for value in (chain, Any(), Mock()):
+        assert told(value)
 
 
 def test_K1_an_attribute_set_later_is_in_the_key(parts):

@@ -207,6 +207,7 @@ def test_a_column_that_is_no_text_is_refused(data, said):
         ({"a": ["We grew."]}, "the text of 'a' is of type list"),
         (pd.Series([], dtype=object), "the Series is empty"),
         ("Operator: Welcome.\nAda: We grew.", "this is text, not a path"),
+        ("What about margins? They fell by two points in Q1/Q2 of this year.", "this is text, not a path"),
         ("Revenue grew in all of our regions. " * 200, "this is text, not a path"),
         (["We sold more than a year ago.", "And we lost nothing at all."], "this is text, not a path"),
         ("Revenue grew 12% and margins expanded in the quarter.", "this is text, not a path"),
