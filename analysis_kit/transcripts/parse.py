@@ -147,9 +147,13 @@ def example_transcript() -> Transcript:
 
 
 def _layout(text: str, cleaned: str, source: str | None) -> Format:
-    named = _BY_SUFFIX.get(PurePath(source).suffix.casefold()) if source else None
-    if named:
-        return named
+    suffix = PurePath(source).suffix.casefold() if source else ""
+    if suffix in _BY_SUFFIX:
+        return _BY_SUFFIX[suffix]
+    if (
+        suffix == ".srt" and "-->" in text
+    ):  # captions, be they odd ones: never prose, whose speakers say the clock
+        return "vtt"
     start = text[:400].lstrip("\ufeff \t\r\n")
     if re.match(r"WEBVTT(?:\s|$)", start) or SUBRIP.match(cleaned):
         return "vtt"

@@ -185,3 +185,10 @@ def test_captions_without_cues_say_what_was_expected(text, words):
         parse_transcript(text, source="call.vtt")
 
     assert all(word in str(error.value) for word in ["call.vtt", *words])
+
+
+def test_captions_that_begin_oddly_are_no_prose():
+    """A ``.srt`` with a line of credits before its first cue is refused, and its clocks are in nobody's speech."""
+    text = "Captions by us\n\n1\n00:00:01,000 --> 00:00:02,000\nOperator: Welcome.\n\nAda Byrne: We grew.\n"
+    with pytest.raises(TranscriptError, match="neither WebVTT nor SubRip"):
+        parse_transcript(text, source="call.srt")
