@@ -31,9 +31,8 @@ from analysis_kit.analyzers.touched import attributes_noted, variables
 
 _PLAIN = {type(None), bool, int, float, str}
 _CONTAINERS = (list, tuple, set, frozenset, dict)
-_MOST_ITEMS = (
-    1000  # a larger global is data, too much to be told for each text; an attribute is told as a whole
-)
+#: A larger global is data, too much to be told for each text; an attribute is told as a whole.
+_MOST_ITEMS = 1000
 _MOST_BYTES = 1 << 24  # a larger object, such as a model, is known by being the same one
 _STANDARD = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
 _INSTALLED = {"site-packages", "dist-packages"}
@@ -250,9 +249,8 @@ def _as_itself(value: object) -> str:
         if known is not None and known[0]() is value:
             return known[1]
         text = f"{_process} {os.getpid()} {next(_numbers)}"
-        with contextlib.suppress(
-            TypeError
-        ):  # what is built in cannot be watched: it is another one each time
+        # what is built in cannot be watched: it is another one each time
+        with contextlib.suppress(TypeError):
             _selves[id(value)] = weakref.ref(value, functools.partial(_forget, id(value))), text
         return text
 
