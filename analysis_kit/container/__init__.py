@@ -111,11 +111,10 @@ class DIContainer(Scope, Wiring):
             plans = [self.plan(each) for each in self._in_force().values()]
             values = [self._made.get(plan.slot, plan.service).value for plan in plans]
         facts = zip(plans, names_of(plan.service.key for plan in plans), values, strict=True)
-        said = [
-            (plan.service, {"name": name, "value": value, "dependencies": plan.needs})
+        return {
+            plan.service.key: replace(plan.service, name=name, value=value, dependencies=plan.needs)
             for plan, name, value in facts
-        ]
-        return {each.key: replace(each, **now) for each, now in said}
+        }
 
     def health(self, *, timeout_s: float = 10.0) -> dict[str, bool]:
         """Ask each live service that has ``health_check()``; one that raises, or is not done in time, counts as False.

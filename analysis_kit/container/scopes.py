@@ -14,6 +14,7 @@ from analysis_kit.errors import CaptiveDependencyError, ContainerError
 from analysis_kit.hints import name_of, python_of
 
 T = TypeVar("T")
+PATIENCE_S = 300.0  # for what another thread builds, which may wait for this one unseen
 _CLOSED = "this scope is closed; open another: container.create_scope()"
 
 
@@ -54,7 +55,7 @@ class Construction:
                 outer.refuse_circle(way)
 
     async def wait_for(self, other: Construction) -> None:
-        """Wait until ``other`` is over; refuse to in a circle, and in the way of a loop."""
+        """Wait until ``other`` is over; refuse to in a circle, in the way of a loop, and for ever."""
         import asyncio
         from concurrent.futures import Future
 
@@ -66,9 +67,11 @@ class Construction:
             other.done = other.done or Future()
         try:
             if not other.over and self.in_task:
-                await asyncio.shield(asyncio.wrap_future(other.done))
+                await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(other.done)), PATIENCE_S)
             elif not other.over:
-                other.done.result()
+                other.done.result(PATIENCE_S)
+        except TimeoutError:
+            raise ContainerError(f"{other.plan.service.name} is not built after {PATIENCE_S:g} s") from None
         finally:
             del _waiting[self]
 
@@ -226,8 +229,8 @@ class Scope:
             try:
                 if tail.awaits and not in_task:
                     raise ContainerError("it is disposed by awaiting; use: async with, or await aclose()")
-                leave = self._tails.pop(tail, None)  # None: someone else is at it
-                result = leave(*body) if leave else None
+                # none is left where someone else is at it
+                result = leave(*body) if (leave := self._tails.pop(tail, None)) else None
                 if in_task and inspect.isawaitable(result):
                     await result
             except BaseException as exc:  # noqa: BLE001 - the others come first; it is raised below

@@ -169,20 +169,19 @@ class Plan:
 
     def _heed_lifetime(self, service: Registration) -> None:
         """Have the service looked for, built and kept in the container or scope that it belongs to."""
-        make, slot = service.implementation, self.slot
         self.shared = shared = service.lifetime is Lifetime.SINGLETON
         self.once = service.lifetime is not Lifetime.TRANSIENT
         if shared and self.scoped:
             why = f"the singleton {service.name} would keep the scoped {self.scoped}; make both the same"
             self.wrong[errors.CaptiveDependencyError(why)] = None
         # whether it is nothing to dispose
-        self.plain = isinstance(make, type) and _MANAGED.isdisjoint(dir(make))
+        self.plain = isinstance(make := service.implementation, type) and _MANAGED.isdisjoint(dir(make))
         if service.live or (self.plain and not self.once):
             return
 
         def call(holder: Any) -> Any:
             keeper = holder._root if shared else holder
-            value = keeper._made.get(slot, self).value
+            value = keeper._made.get(self.slot, self).value
             return keeper.build(self) if value is NOTHING else value
 
         self.call, self.leaf = call, None

@@ -676,6 +676,21 @@ def test_K1_options_model_and_prompt_are_in_the_key(parts):
     assert cached == [False, True, False, False]
 
 
+def _asked_in_turn(parts, make, answer, values):
+    """Return (finding, cached) of an analyzer made with each value, all by one server that gives one answer."""
+    found = []
+    with FakeOllama(answer=answer) as fake:
+        pool = OllamaConnectionPool(1, hosts=fake.url)
+        for value in values:
+            analyzer = make(value)
+            analyzer.cache, analyzer.monitor = parts
+            analyzer.pool = pool
+            examined = analyzer.examine("Text.")
+            found.append((examined.finding, examined.cached))
+        pool.shutdown()
+    return found
+
+
 def test_K1_what_a_subclass_does_with_an_answer_is_in_the_key(parts):
     """An edited step after the model's answer does not meet the results of the former one."""
 
@@ -687,17 +702,8 @@ def test_K1_what_a_subclass_does_with_an_answer_is_in_the_key(parts):
 
         return Shifted()
 
-    with FakeOllama(answer=lambda _: GOOD) as fake:
-        pool = OllamaConnectionPool(1, hosts=fake.url)
-        found = []
-        for shift in (0.1, 0.2, 0.1):
-            analyzer = make(shift)
-            analyzer.cache, analyzer.monitor = parts
-            analyzer.pool = pool
-            examined = analyzer.examine("Text.")
-            found.append((examined.finding.score, examined.cached))
-        pool.shutdown()
-    assert found == [(0.1, False), (0.2, False), (0.1, True)]
+    found = _asked_in_turn(parts, make, lambda _: GOOD, (0.1, 0.2, 0.1))
+    assert [(each.score, cached) for each, cached in found] == [(0.1, False), (0.2, False), (0.1, True)]
 
 
 def test_K1_what_a_schema_makes_of_an_answer_is_in_the_key(parts):
@@ -714,17 +720,8 @@ def test_K1_what_a_schema_makes_of_an_answer_is_in_the_key(parts):
 
         return LLMAnalyzer("own", "Say it. {text}", Label)
 
-    with FakeOllama(answer='{"label": "a"}') as fake:
-        pool = OllamaConnectionPool(1, hosts=fake.url)
-        found = []
-        for suffix in ("x", "y", "x"):
-            analyzer = make(suffix)
-            analyzer.cache, analyzer.monitor = parts
-            analyzer.pool = pool
-            examined = analyzer.examine("Text.")
-            found.append((examined.finding.label, examined.cached))
-        pool.shutdown()
-    assert found == [("ax", False), ("ay", False), ("ax", True)]
+    found = _asked_in_turn(parts, make, '{"label": "a"}', ("x", "y", "x"))
+    assert [(each.label, cached) for each, cached in found] == [("ax", False), ("ay", False), ("ax", True)]
 
 
 @pytest.mark.parametrize("schema", [dict, {"type": "object"}, None])

@@ -461,3 +461,28 @@ def test_D1_a_wait_that_was_broken_off_is_no_part_of_a_circle(container):
         return await first
 
     assert within(20, main()) == "quick"
+
+
+def test_D1_a_circle_through_a_bare_thread_is_given_up_by_name(container, monkeypatch):
+    """A thread knows nothing of the factory that started it: the wait has a limit, and its error names the service."""
+    monkeypatch.setattr("analysis_kit.container.scopes.PATIENCE_S", 0.2)
+    said = []
+
+    def ask():
+        try:
+            container.resolve("second")
+        except ContainerError as exc:
+            said.append(str(exc))
+
+    def first():
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join(20)
+        assert not thread.is_alive()
+        return "made"
+
+    container.register_singleton("first", factory=first)
+    container.register_singleton("second", factory=lambda: container.resolve("first"))
+    assert container.resolve("first") == "made"
+    assert said == ["first is not built after 0.2 s"]
+    assert container.resolve("second") == "made"
